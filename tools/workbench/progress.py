@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How long work tells of itself while it runs."""
+
+from __future__ import annotations
+
+from typing import IO, Protocol
+
+
+class Progress(Protocol):
+    """Something that is told how far the work is."""
+
+    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+        """Say what is being done now; ``done`` of ``total`` in any one unit."""
+
+    def note(self, line: str) -> None:
+        """Say something that should stay on the screen."""
+
+
+class Silent:
+    """Say nothing."""
+
+    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+        """Ignore it."""
+
+    def note(self, line: str) -> None:
+        """Ignore it."""
+
+
+class Plain:
+    """One line whenever the step changes: for logs and pipes."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        """Write to ``stream`` (stderr, so that --json stays clean)."""
+        self._stream = stream
+        self._last = ""
+
+    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+        """Print a step once, however often its numbers move."""
+        if what != self._last:
+            self._last = what
+            self.note(what)
+
+    def note(self, line: str) -> None:
+        """Print the line."""
+        self._stream.write(line + "\n")
+        self._stream.flush()
