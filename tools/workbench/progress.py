@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-from typing import IO, Protocol
+import contextlib
+import sys
+from typing import IO, TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Progress(Protocol):
@@ -44,3 +49,9 @@ class Plain:
         """Print the line."""
         self._stream.write(line + "\n")
         self._stream.flush()
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[Progress]:
+    """Give the progress display that fits stderr: live on a terminal, else plain lines."""
+    yield Plain(sys.stderr)

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: verbs found by listing a folder, and how every way out is told.
+
+Only the verb that is asked for is imported: ``kpw test`` does not pay for
+what ``kpw fetch`` needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import importlib
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from workbench import interrupt
+from workbench.errors import ExitCode, WorkbenchError
+from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMANDS = Path(__file__).parent / "commands"
+
+
+class Verbs(click.Group):
+    """A group whose commands are the files of a folder, one verb each."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the verbs, by name."""
+        return verbs()
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import the verb's module and return its ``command``."""
+        if cmd_name not in verbs():
+            return None
+        module = importlib.import_module(f"workbench.commands.{cmd_name.replace('-', '_')}")
+        command = module.command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module.__file__} has no click command named 'command'")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; the nearest name is suggested for a mistyped one."""
+        word = args[0]
+        if word.startswith("-") or word in verbs():
+            return super().resolve_command(ctx, args)
+        near = difflib.get_close_matches(word, verbs(), n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "'kpw --help' lists the commands"
+        raise click.UsageError(f"no command {word!r}; {hint}", ctx)
+
+
+def verbs() -> list[str]:
+    """Return the names of all verbs: the files of the commands folder."""
+    found = (path.stem for path in _COMMANDS.glob("*.py"))
+    return sorted(name.replace("_", "-") for name in found if not name.startswith("_"))
+
+
+group = Verbs(
+    name="kpw",
+    help="The kernel patch workbench: from a kernel tag and a patch series to a verdict.",
+    epilog=(
+        "Exit codes: 0 all good, 1 red, 2 usage, 3 patch conflict, 4 build failed, "
+        "5 panic, hang or splat, 128 and above: the machine, not the series."
+    ),
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing is raised.
+
+    Whatever goes wrong becomes one line on stderr. A signal unwinds the
+    stack first, so that every child and every temporary file is gone.
+    """
+    try:
+        with interrupt.as_exceptions():
+            code = _invoke(list(argv) or ["--help"])
+            sys.stdout.flush()
+            return code
+    except (Exception, KeyboardInterrupt, interrupt.Terminated) as error:  # noqa: BLE001 - the last door
+        return _told(error)
+
+
+def _told(error: BaseException) -> ExitCode:
+    """Say in one line what ended the command, and return its exit code."""
+    match error:
+        case KeyboardInterrupt() | click.Abort():
+            line, code = "interrupted; run the same command again to resume", ExitCode.INTERRUPTED
+        case interrupt.Terminated():
+            line, code = "terminated; run the same command again to resume", ExitCode.TERMINATED
+        case WorkbenchError():
+            line, code = str(error), error.exit_code
+        case click.ClickException():
+            line, code = _usage_line(error), ExitCode.USAGE
+        case BrokenPipeError():
+            # The reader went away ('kpw … | head'): nobody is left to be told,
+            # and the interpreter must not complain when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return ExitCode.INFRA
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            where = f" at {error.filename}" if error.filename else ""
+            line = f"no space left on the disk{where}; free some and run the same command again"
+            code = ExitCode.INFRA
+        case _:
+            line, code = _unexpected(error), ExitCode.INFRA
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"kpw: {line}\n")
+        sys.stderr.flush()
+    return code
+
+
+def _invoke(argv: list[str]) -> int:
+    """Run click without its own exits.
+
+    A command returns an ExitCode, or the guest's own status for
+    ``kpw boot TAG -- CMD``; one that returns nothing is good.
+    """
+    try:
+        with group.make_context("kpw", argv) as context:
+            result = group.invoke(context)
+    except click.exceptions.Exit as leave:
+        return ExitCode.GOOD if leave.exit_code == 0 else ExitCode.USAGE
+    return result if isinstance(result, int) else ExitCode.GOOD
+
+
+def _usage_line(error: click.ClickException) -> str:
+    text = " ".join(error.format_message().split())
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    help_of = context.command_path if context is not None else "kpw"
+    return text if "--help" in text else f"{text.rstrip('.')} (see '{help_of} --help')"
+
+
+def _unexpected(error: BaseException) -> str:
+    """Save the traceback of a fault of our own and say where it is."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        folder = Paths.default().state / "crashes"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        file.write_text(text, encoding="utf-8")
+        saved = f"the traceback is in {file}"
+    except OSError:
+        saved = f"the traceback could not be saved:\n{text}"
+    first = str(error).splitlines()[0] if str(error) else "no message"
+    return f"an error of the workbench itself: {type(error).__name__}: {first}; {saved}"
