@@ -281,12 +281,17 @@ class SplatKind(StrEnum):
 
 @dataclass(frozen=True)
 class Splat:
-    """Something the console (or its silence) said; ``excerpt`` quotes it."""
+    """Something the console (or its silence) said; ``excerpt`` quotes it.
+
+    ``at_seconds`` counts from the start of QEMU. ``test`` is the selftest
+    that was under way, where that is known.
+    """
 
     kind: SplatKind
     line: str
     excerpt: str
     at_seconds: float
+    test: str = ""
 
 
 class TestKind(StrEnum):
@@ -304,7 +309,8 @@ class SelftestResult:
     ``outcome`` is pytest's: passed, failed, skipped, or ``error`` for a
     failure in set-up or tear-down. ``red`` is the regular expression a proof
     expects its failure message to match without the extension. ``message``
-    is the failure's own one line, ``detail`` its traceback and output.
+    is the failure's own (a report shows its first line), ``detail`` its traceback
+    and output.
     """
 
     extension: str

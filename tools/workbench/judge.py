@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From what was found to the state of a cell: pure functions over frozen values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from workbench.model import PatchState, TestKind
+from workbench.prove import Evidence, Proof, ProofState, judge_proof
+from workbench.reportlog import extension_of, first_line
+from workbench.verdict import Cell, CellState, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from workbench.model import PatchOutcome, SelftestReport, SelftestResult
+
+Found = tuple[CellState, Reason]
+
+
+def judge_cell(
+    extension: str,
+    report: SelftestReport,
+    evidence: Evidence | None,
+    *,
+    upstream: bool,
+    patched: bool = True,
+) -> Cell:
+    """Judge one extension by its tests on the patched kernel and the red without.
+
+    ``evidence`` None judges the tests alone. An ``upstream`` extension needs
+    no red: every kernel at hand has it. ``patched`` False means that neither
+    a patch nor the kernel gives the feature; its tests then speak alone.
+    """
+    tests = tuple(result for result in report.results if result.extension == extension)
+    lost = tuple(nodeid for nodeid in report.lost if extension_of(nodeid) == extension)
+    proofs: tuple[Proof, ...] = ()
+    if evidence is not None and patched and not upstream:
+        by_name = {result.nodeid: result for result in evidence.results}
+        wanted = (test for test in tests if test.kind is TestKind.PROOF)
+        proofs = tuple(judge_proof(test, by_name.get(test.nodeid)) for test in wanted)
+    found = [*_crashes(extension, report, lost), *_reds(tests)]
+    if not found and not tests:
+        why = Reason(
+            "no selftest ran", next_step=f"add tests/guest/{extension}/test_*.py, or see -k"
+        )
+        found = [(CellState.UNPROVEN, why)]
+    if evidence is not None:
+        found += _unproven(tests, proofs, evidence, need_proof=patched or upstream)
+    states = [state for state, _ in found]
+    return Cell(
+        extension,
+        max(states, key=lambda state: state.exit_code, default=CellState.GREEN),
+        tuple(reason for _, reason in found),
+        tests,
+        proofs,
+        upstream=upstream,
+        remembered=evidence is not None and evidence.remembered,
+    )
+
+
+def _crashes(extension: str, report: SelftestReport, lost: Sequence[str]) -> list[Found]:
+    """Tell what the guest's death or a splat means for this extension.
+
+    The extension whose test was under way is the one that crashed; others
+    whose tests are missing were not judged, and those with all results keep
+    what they said.
+    """
+    where = f"console: {report.console}" if report.console else ""
+    found: list[Found] = []
+    guilty = report.lost[0] if report.lost else ""
+    for splat in report.splats:
+        test = splat.test or guilty
+        if extension_of(test) == extension:
+            what = f"{splat.kind} in {_short(test)}: {splat.line}"
+            found.append((CellState.CRASH, Reason(what, where, "read the console around it")))
+        elif not test:
+            what = f"{splat.kind} outside any test: {splat.line}"
+            found.append((CellState.CRASH, Reason(what, where, "read the console around it")))
+    if lost and not found:
+        state, what = _cut_short(extension, guilty, lost, report)
+        found.append((state, Reason(what, where, "mend that first, then run again")))
+    elif not report.finished and not report.lost and not report.splats:
+        what = f"the guest's session did not end as it should (status {report.exit_status})"
+        found.append((CellState.CRASH, Reason(what, where, "read the end of the console")))
+    return found
+
+
+def _cut_short(
+    extension: str, guilty: str, lost: Sequence[str], report: SelftestReport
+) -> tuple[CellState, str]:
+    count = f"{len(lost)} of its tests {'has' if len(lost) == 1 else 'have'} no result"
+    if extension_of(guilty) == extension and not report.splats:
+        return CellState.CRASH, f"the guest's session ended in {_short(guilty)}: {count}"
+    return CellState.LOST, f"{count}: the guest's session ended in {guilty}"
+
+
+def _reds(tests: Iterable[SelftestResult]) -> list[Found]:
+    """Tell of every test that did not pass; a skip proves nothing, so it is not green."""
+    found: list[Found] = []
+    for test in tests:
+        match test.outcome:
+            case "passed":
+                continue
+            case "skipped":
+                state, verb = CellState.UNPROVEN, "was skipped and proves nothing"
+            case "error":
+                state, verb = CellState.RED, "could not be run"
+            case _:
+                state, verb = CellState.RED, "failed"
+        what = f"{_short(test.nodeid)} {verb}: {first_line(test.message)}"
+        found.append((state, Reason(what)))
+    return found
+
+
+def _unproven(
+    tests: Sequence[SelftestResult],
+    proofs: Sequence[Proof],
+    evidence: Evidence,
+    *,
+    need_proof: bool,
+) -> list[Found]:
+    """Tell what is wrong with the red: proofs that do not prove, controls that do not hold."""
+    found: list[Found] = []
+    if tests and need_proof and not any(test.kind is TestKind.PROOF for test in tests):
+        why = Reason("none of its tests is a proof", next_step="mark one with @pytest.mark.proof")
+        found.append((CellState.UNPROVEN, why))
+    found += [
+        (CellState.UNPROVEN, _proof_reason(proof, evidence))
+        for proof in proofs
+        if proof.state is not ProofState.RED
+    ]
+    if proofs:
+        names = {test.nodeid for test in tests if test.kind is TestKind.CONTROL}
+        for red in evidence.results:
+            if red.nodeid in names and red.outcome != "passed":
+                what = f"the control {_short(red.nodeid)} fails on the kernel without the patch"
+                why = Reason(f"{what}: {first_line(red.message)}", next_step="is it a proof?")
+                found.append((CellState.UNPROVEN, why))
+    return found
+
+
+def _proof_reason(proof: Proof, evidence: Evidence) -> Reason:
+    name = _short(proof.nodeid)
+    match proof.state:
+        case ProofState.RED:
+            return Reason(f"the proof {name} is {proof.state}")
+        case ProofState.NOT_RED:
+            return Reason(
+                f"the proof {name} passes without its patch: an error of the series",
+                next_step="mend the test, or declare the extension upstream on this kernel",
+            )
+        case ProofState.OTHER:
+            what = f"the proof {name} is red for another reason: {proof.message}"
+            return Reason(what, f"stated was /{proof.expected}/", "mend the test or its pattern")
+        case ProofState.MISSING:
+            died = f": {evidence.splats[0].kind}" if evidence.splats else ""
+            return Reason(
+                f"the proof {name} has no result on the kernel without the patch{died}",
+                f"console: {evidence.console}" if evidence.console else "",
+                "run 'kpw prove' again",
+            )
+        case _:
+            assert_never(proof.state)
+
+
+def conflict_reason(outcome: PatchOutcome) -> Reason:
+    """Tell in one line why a patch is not in the result."""
+    name = f"{outcome.extension}/{outcome.patch}"
+    if outcome.state is PatchState.OBSOLETE:
+        gone = outcome.detail or "what it patches is gone"
+        return Reason(f"{name} is obsolete: {gone}", next_step="declare it in extension.toml")
+    if not outcome.conflicts:
+        return Reason(f"{name}: {outcome.state}: {outcome.detail}")
+    first = outcome.conflicts[0]
+    more = len(outcome.conflicts) - 1
+    what = f"{name} conflicts at {first.path}:{first.line} ({first.kind})"
+    return Reason(what + (f" and {more} more" if more else ""), "", first.next_step)
+
+
+def _short(nodeid: str) -> str:
+    """Drop the extension's folder: the row of the matrix says it already."""
+    return nodeid.partition("/")[2] or nodeid

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verdict: what a cell of the matrix can be, and what several of them come to.
+
+The exit code of several findings is the largest of theirs: 5 crash > 4 build
+> 3 conflict > 1 red > 0. The larger the number, the less is left to trust. A
+guest that died leaves tests without an answer and may hurt whoever boots this
+kernel; a build that failed left that kernel unjudged; a conflict left one
+extension unjudged; a red test is a clear answer. An infrastructure fault
+(>= 128) is raised, so it ends the command before any of these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from workbench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from workbench.model import (
+        BuildFailure,
+        BuiltKernel,
+        Kernel,
+        RebasedSeries,
+        SelftestReport,
+        SelftestResult,
+    )
+    from workbench.prove import Proof
+
+
+class Verdict(StrEnum):
+    """What a trial says to a bisection."""
+
+    GOOD = "good"
+    BAD = "bad"
+    SKIP = "skip"
+
+
+class CellState(StrEnum):
+    """What is known of one extension on one kernel."""
+
+    GREEN = "green"
+    RED = "red"
+    UNPROVEN = "unproven"
+    CONFLICT = "conflict"
+    BUILD = "build failed"
+    CRASH = "crash"
+    LOST = "not judged"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code this state asks for."""
+        return _EXIT[self]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Its meaning for a bisection: what could not be judged is skipped."""
+        match self.exit_code:
+            case ExitCode.GOOD:
+                return Verdict.GOOD
+            case ExitCode.CONFLICT | ExitCode.BUILD:
+                return Verdict.SKIP
+            case _:
+                return Verdict.BAD
+
+
+_EXIT: Final = {
+    CellState.GREEN: ExitCode.GOOD,
+    CellState.RED: ExitCode.RED,
+    CellState.UNPROVEN: ExitCode.RED,
+    CellState.CONFLICT: ExitCode.CONFLICT,
+    CellState.BUILD: ExitCode.BUILD,
+    CellState.CRASH: ExitCode.CRASH,
+    # Its tests have no result because the guest died: what is behind it is a crash.
+    CellState.LOST: ExitCode.CRASH,
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a cell is not green: what, in one line; where to look; what to do next."""
+
+    what: str
+    where: str = ""
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        """Return the one line."""
+        return self.what + "".join(f"; {part}" for part in (self.where, self.next_step) if part)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One extension on one kernel; ``tests`` are those of the patched kernel."""
+
+    extension: str
+    state: CellState
+    reasons: tuple[Reason, ...] = ()
+    tests: tuple[SelftestResult, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+    upstream: bool = False
+    remembered: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One kernel with one set of extensions, and what came of it.
+
+    ``notes`` are worth a line but do not change the verdict. ``folder`` keeps
+    the consoles and results of this trial.
+    """
+
+    kernel: Kernel
+    flavour: str
+    arch: str
+    cells: tuple[Cell, ...]
+    series: RebasedSeries | None = None
+    build: BuiltKernel | BuildFailure | None = None
+    report: SelftestReport | None = None
+    notes: tuple[str, ...] = ()
+    folder: Path | None = None
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> Verdict:
+        """GOOD, BAD or SKIP over all cells."""
+        return verdict_of(cell.state for cell in self.cells)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code this trial alone asks for."""
+        return exit_code(cell.state for cell in self.cells)
+
+
+def exit_code(states: Iterable[CellState]) -> ExitCode:
+    """Return the exit code of several cells: the largest, as this module's text says."""
+    return max((state.exit_code for state in states), default=ExitCode.GOOD)
+
+
+def verdict_of(states: Iterable[CellState]) -> Verdict:
+    """Return BAD if anything is bad, else SKIP if anything could not be judged."""
+    said = {state.verdict for state in states}
+    for verdict in (Verdict.BAD, Verdict.SKIP):
+        if verdict in said:
+            return verdict
+    return Verdict.GOOD
