@@ -55,6 +55,7 @@ def judge_cell(
         tests,
         proofs,
         upstream=upstream,
+        lost=lost,
         remembered=evidence is not None and evidence.remembered,
     )
 

@@ -30,7 +30,7 @@ class Line(msgspec.Struct):
 
     kpw: str = ""
     nodeids: tuple[str, ...] = ()
-    deadlines: dict[str, float] = {}
+    deadline: float = 0.0
     status: int | None = None
     report_type: str = msgspec.field(name="$report_type", default="")
     nodeid: str = ""
@@ -54,7 +54,7 @@ class ReportLog:
         self.exit_status: int | None = None
         self.damaged = 0
         self._decoder = msgspec.json.Decoder(Line)
-        self._deadlines: dict[str, float] = {}
+        self._started: tuple[str, float] = ("", DEFAULT_DEADLINE)
         self._done: dict[str, SelftestResult] = {}
         self._open: dict[str, SelftestResult] = {}
 
@@ -73,7 +73,8 @@ class ReportLog:
             return None
         if line.kpw == "collected":
             self.collected = tuple(dict.fromkeys((*self.collected, *line.nodeids)))
-            self._deadlines |= line.deadlines
+        elif line.kpw == "start":
+            self._started = (line.nodeid, line.deadline or DEFAULT_DEADLINE)
         elif line.kpw == "exit":
             self.exit_status = line.status
         elif line.report_type == "SessionFinish":
@@ -96,16 +97,15 @@ class ReportLog:
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """The tests that were collected, or begun, and have no result."""
-        named = dict.fromkeys((*self.collected, *self._open))
-        return tuple(nodeid for nodeid in named if nodeid not in self._done)
+        """The tests that were collected, or begun, and have no result; the one under way first."""
+        named = dict.fromkeys((self._started[0], *self._open, *self.collected))
+        return tuple(nodeid for nodeid in named if nodeid and nodeid not in self._done)
 
     @property
-    def running(self) -> str | None:
-        """The test under way: the one begun, else the next in the collected order."""
-        for nodeid in self._open:
-            return nodeid
-        return next(iter(self.lost), None)
+    def running(self) -> str:
+        """The test under way, as the guest announced it; empty between tests."""
+        nodeid = self._started[0]
+        return "" if nodeid in self._done else nodeid
 
     @property
     def complete(self) -> bool:
@@ -113,12 +113,11 @@ class ReportLog:
         return self.session_status is not None and not self.lost and not self.damaged
 
     def deadline(self) -> float:
-        """Return how many seconds the test under way may take."""
-        return self._deadlines.get(self.running or "", DEFAULT_DEADLINE)
+        """Return how many seconds the test under way, or the guest between two, may take."""
+        return self._started[1] if self.running else DEFAULT_DEADLINE
 
     def _phase(self, line: Line) -> SelftestResult | None:
         before = self._open.pop(line.nodeid, None) or _begin(line)
-        self._deadlines.setdefault(line.nodeid, _deadline(line))
         after = _after_phase(before, line)
         if line.when == "teardown":
             return self._complete(after)
@@ -149,13 +148,6 @@ def _begin(line: Line) -> SelftestResult:
     extension = known.get("kpw.extension") or extension_of(line.nodeid)
     red = known.get("kpw.red") or ""
     return SelftestResult(str(extension), line.nodeid, kind, outcome="", red=str(red))
-
-
-def _deadline(line: Line) -> float:
-    for name, value in line.user_properties:
-        if name == "kpw.deadline" and isinstance(value, int | float):
-            return float(value)
-    return DEFAULT_DEADLINE
 
 
 def _after_phase(result: SelftestResult, line: Line) -> SelftestResult:

@@ -95,7 +95,12 @@ class Reason:
 
 @dataclass(frozen=True)
 class Cell:
-    """One extension on one kernel; ``tests`` are those of the patched kernel."""
+    """One extension on one kernel.
+
+    ``tests`` are those of the patched kernel, ``lost`` its tests that were
+    collected and have no result. ``remembered`` tells that the red is an
+    earlier run's.
+    """
 
     extension: str
     state: CellState
@@ -103,6 +108,7 @@ class Cell:
     tests: tuple[SelftestResult, ...] = ()
     proofs: tuple[Proof, ...] = ()
     upstream: bool = False
+    lost: tuple[str, ...] = ()
     remembered: bool = False
 
 
@@ -134,6 +140,30 @@ class Trial:
     def exit_code(self) -> ExitCode:
         """The exit code this trial alone asks for."""
         return exit_code(cell.state for cell in self.cells)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """All trials of one command, oldest kernel first; what the reports render.
+
+    ``started`` is local time in ISO 8601, ``seconds`` wall time, ``folder``
+    where consoles and results are kept.
+    """
+
+    trials: tuple[Trial, ...]
+    started: str = ""
+    seconds: float = 0.0
+    folder: Path | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The largest of its trials' exit codes."""
+        return max((trial.exit_code for trial in self.trials), default=ExitCode.GOOD)
+
+    @property
+    def verdict(self) -> Verdict:
+        """GOOD, BAD or SKIP over all trials."""
+        return verdict_of(cell.state for trial in self.trials for cell in trial.cells)
 
 
 def exit_code(states: Iterable[CellState]) -> ExitCode:

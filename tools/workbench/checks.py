@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A cell as the flat list of checks that test reports (JUnit, KTAP) know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
+
+from workbench.prove import ProofState
+from workbench.reportlog import first_line
+
+if TYPE_CHECKING:
+    from workbench.model import SelftestResult
+    from workbench.prove import Proof
+    from workbench.verdict import Cell
+
+
+class CheckResult(StrEnum):
+    """How a check ended: a failure is an answer, an error means that there is none."""
+
+    PASS = "pass"  # noqa: S105 - not a password
+    FAIL = "fail"
+    ERROR = "error"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a report: ``message`` is one line, ``detail`` any number, seconds wall time."""
+
+    name: str
+    result: CheckResult
+    message: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+_OUTCOME: Final = {
+    "passed": CheckResult.PASS,
+    "failed": CheckResult.FAIL,
+    "skipped": CheckResult.SKIP,
+}
+_PROOF: Final = {
+    ProofState.RED: CheckResult.PASS,
+    ProofState.NOT_RED: CheckResult.FAIL,
+    ProofState.OTHER: CheckResult.ERROR,
+    ProofState.MISSING: CheckResult.ERROR,
+}
+
+
+def checks(cell: Cell) -> tuple[Check, ...]:
+    """Return every check of a cell; one that is not green always has one that did not pass."""
+    found = [_of_test(test) for test in cell.tests]
+    found += [
+        Check(_name(nodeid), CheckResult.ERROR, "has no result: the guest's session was cut short")
+        for nodeid in cell.lost
+    ]
+    found += [_of_proof(proof) for proof in cell.proofs]
+    judged = {check.result for check in found} - {CheckResult.PASS, CheckResult.SKIP}
+    if cell.reasons and not judged:
+        said = [str(reason) for reason in cell.reasons]
+        found.append(Check(cell.state, CheckResult.ERROR, said[0], "\n".join(said)))
+    return tuple(found)
+
+
+def _of_test(test: SelftestResult) -> Check:
+    result = _OUTCOME.get(test.outcome, CheckResult.ERROR)
+    return Check(
+        _name(test.nodeid), result, first_line(test.message), test.detail, seconds=test.seconds
+    )
+
+
+def _of_proof(proof: Proof) -> Check:
+    said = f"{proof.state}: {proof.message}" if proof.message else str(proof.state)
+    detail = f"stated pattern: {proof.expected}"
+    return Check(f"red: {_name(proof.nodeid)}", _PROOF[proof.state], said, detail)
+
+
+def _name(nodeid: str) -> str:
+    return nodeid.partition("/")[2] or nodeid

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The verdict for a person: one matrix, and below it why a cell is not green."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Final
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from workbench.prove import ProofState
+from workbench.verdict import CellState
+
+if TYPE_CHECKING:
+    from workbench.verdict import Cell, RunReport, Trial
+
+# A pipe has no width: nothing is folded there, so that a line can be searched for.
+_PIPE_WIDTH: Final = 240
+_STYLE: Final = {
+    CellState.GREEN: "green",
+    CellState.RED: "bold red",
+    CellState.UNPROVEN: "bold yellow",
+    CellState.CONFLICT: "bold magenta",
+    CellState.BUILD: "bold magenta",
+    CellState.CRASH: "bold white on red",
+    CellState.LOST: "yellow",
+}
+
+
+def show(report: RunReport, stream: IO[str]) -> None:
+    """Print matrix, reasons and the verdict; colours only on a terminal that wants them."""
+    console = console_for(stream)
+    console.print(matrix(report))
+    for trial in report.trials:
+        _show_reasons(console, trial)
+    for trial in report.trials:
+        for note in trial.notes:
+            console.print(f"note: {trial.kernel.name}: {note}", soft_wrap=True, markup=False)
+    console.print(_summary(report), soft_wrap=True)
+
+
+def console_for(stream: IO[str]) -> Console:
+    """Return a console that does not fold lines when nobody looks; it respects NO_COLOR."""
+    width = None if stream.isatty() else _PIPE_WIDTH
+    return Console(file=stream, width=width, highlight=False, emoji=False, markup=False)
+
+
+def matrix(report: RunReport) -> Table:
+    """Return extension x kernel, in the order of the series."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("extension")
+    rows: dict[str, dict[int, Cell]] = {}
+    for column, trial in enumerate(report.trials):
+        flavour = "" if trial.flavour == "plain" else f"\n{trial.flavour}"
+        table.add_column(trial.kernel.name + flavour)
+        for cell in trial.cells:
+            rows.setdefault(cell.extension, {})[column] = cell
+    for extension, cells in rows.items():
+        texts = (_cell_text(cells.get(column)) for column in range(len(report.trials)))
+        table.add_row(extension, *texts)
+    return table
+
+
+def _cell_text(cell: Cell | None) -> Text:
+    if cell is None:
+        return Text("-")
+    passed = sum(test.outcome == "passed" for test in cell.tests)
+    total = len(cell.tests) + len(cell.lost)
+    count = f" {passed}/{total}" if total else ""
+    text = Text(f"{cell.state}{count}", style=_STYLE[cell.state])
+    if detail := _red_text(cell):
+        text.append(f"\n{detail}", style="not bold dim default on default")
+    return text
+
+
+def _red_text(cell: Cell) -> str:
+    if cell.upstream and cell.tests:
+        return "upstream"
+    if not cell.proofs:
+        return ""
+    proven = sum(proof.state is ProofState.RED for proof in cell.proofs)
+    remembered = " (remembered)" if cell.remembered else ""
+    return f"red {proven}/{len(cell.proofs)}{remembered}"
+
+
+def _show_reasons(console: Console, trial: Trial) -> None:
+    for cell in trial.cells:
+        for reason in cell.reasons:
+            line = Text(f"{cell.extension} on {trial.kernel.name}: ", style=_STYLE[cell.state])
+            line.append(str(reason), style="not bold default on default")
+            console.print(line, soft_wrap=True)
+
+
+def _summary(report: RunReport) -> Text:
+    code = report.exit_code
+    text = Text("verdict: ")
+    text.append(report.verdict.upper(), style="bold green" if code == 0 else "bold red")
+    text.append(f" (exit code {int(code)}), {report.seconds:.1f} s")
+    if report.folder is not None:
+        text.append(f", kept in {report.folder}")
+    return text
