@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -54,4 +55,10 @@ class Plain:
 @contextlib.contextmanager
 def shown() -> Iterator[Progress]:
     """Give the progress display that fits stderr: live on a terminal, else plain lines."""
-    yield Plain(sys.stderr)
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield Plain(sys.stderr)
+        return
+    from workbench.live import Live
+
+    with Live(sys.stderr) as live:
+        yield live
