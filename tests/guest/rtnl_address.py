@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""RTM_NEWADDR and its dump, with all 32 bits of IFA_FLAGS."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from dataclasses import dataclass
+
+from netlink_frames import NLM_F_CREATE, NLM_F_REPLACE, Message, NetlinkSocket, attributes, decode
+
+IFA_F_NODAD = 0x02
+IFA_F_DEPRECATED = 0x20
+IFA_F_PERMANENT = 0x80
+#: E5: never a candidate of source address selection.
+IFA_F_NOSRCSEL = 0x00100000
+
+FOREVER = 0xFFFFFFFF
+
+_NETLINK_ROUTE = 0
+_RTM_NEWADDR = 20
+_RTM_GETADDR = 22
+_CACHE = struct.Struct("=IIII")
+
+
+class AddressMessage(Message):  # type: ignore[misc]
+    """struct ifaddrmsg."""
+
+    fields = (("family", "B"), ("prefix", "B"), ("flags", "B"), ("scope", "B"), ("index", "I"))
+    nla_map = (
+        (1, "IFA_ADDRESS", "cdata"),
+        (2, "IFA_LOCAL", "cdata"),
+        (6, "IFA_CACHEINFO", "cdata"),
+        (8, "IFA_FLAGS", "cdata"),
+    )
+
+
+@dataclass(frozen=True)
+class Ipv6Address:
+    """An IPv6 address of a device; lifetimes in seconds, FOREVER for no end."""
+
+    address: str
+    index: int
+    prefix: int = 128
+    flags: int = IFA_F_NODAD
+    preferred: int = FOREVER
+    valid: int = FOREVER
+
+
+class AddressSocket(NetlinkSocket):
+    """IPv6 addresses of the namespace it is opened in."""
+
+    def __init__(self) -> None:
+        """Open it."""
+        super().__init__(_NETLINK_ROUTE)
+
+    def replace(self, wanted: Ipv6Address) -> None:
+        """Add an address, or change the one there is to be as wanted."""
+        message = AddressMessage()
+        message.update(family=socket.AF_INET6, prefix=wanted.prefix, index=wanted.index)
+        message["attrs"] = [
+            ("IFA_ADDRESS", ipaddress.ip_address(wanted.address).packed),
+            ("IFA_CACHEINFO", _CACHE.pack(wanted.preferred, wanted.valid, 0, 0)),
+            ("IFA_FLAGS", struct.pack("=I", wanted.flags)),
+        ]
+        self.ask("RTM_NEWADDR", message, _RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE)
+
+    def addresses(self) -> list[Ipv6Address]:
+        """Dump them."""
+        request = AddressMessage()
+        request["family"] = socket.AF_INET6
+        return [_address(frame) for frame in self.dump("RTM_GETADDR", request, _RTM_GETADDR)]
+
+    def find(self, address: str) -> Ipv6Address | None:
+        """Return one address from a dump, or None."""
+        return next((found for found in self.addresses() if found.address == address), None)
+
+    def link_local(self, index: int) -> str:
+        """Return the link-local address of a device, "" while it has none."""
+        for found in self.addresses():
+            if found.index == index and ipaddress.ip_address(found.address).is_link_local:
+                return found.address
+        return ""
+
+
+def _address(frame: bytes) -> Ipv6Address:
+    message = decode(AddressMessage, frame)
+    values = attributes(message)
+    preferred, valid, _, _ = _CACHE.unpack(values["IFA_CACHEINFO"])
+    return Ipv6Address(
+        address=str(ipaddress.ip_address(values["IFA_ADDRESS"])),
+        index=message["index"],
+        prefix=message["prefix"],
+        flags=struct.unpack("=I", values["IFA_FLAGS"])[0],
+        preferred=preferred,
+        valid=valid,
+    )

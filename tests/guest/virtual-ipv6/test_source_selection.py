@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""E5: an address with IFA_F_NOSRCSEL is a source only for those who name it.
+
+The set-up is a road warrior's: a link-local address, a virtual /128 with
+preferred_lft 0 from a gateway, a default route, and a route into the prefix
+behind the gateway that names the virtual address as its source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import xfrm_messages as xm
+from namespaces import Namespace, Pair, veth_pair, wait_until
+from rtnl_address import (
+    IFA_F_DEPRECATED,
+    IFA_F_NODAD,
+    IFA_F_NOSRCSEL,
+    AddressSocket,
+    Ipv6Address,
+)
+from xfrm_netlink import XfrmSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VIRTUAL = "fd77::5"
+BEHIND_GATEWAY = "fd80::1"
+ELSEWHERE = "fd99::1"
+PORT = 4242
+
+
+@dataclass(frozen=True)
+class Road:
+    """The road warrior's namespace, what is on the other end, and its addresses."""
+
+    warrior: Namespace
+    gateway: Namespace
+    addresses: AddressSocket
+    virtual: Ipv6Address
+    link_local: str
+
+    def source_to(self, destination: str, *, device: str = "") -> str:
+        """Return the source address connect() takes for a destination."""
+        with self.warrior.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            if device:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            index = self.virtual.index if destination.startswith("ff") else 0
+            probe.connect((destination, PORT, 0, index))
+            return str(probe.getsockname()[0]).partition("%")[0]
+
+
+@pytest.fixture
+def road() -> Iterator[Road]:
+    """Set up the road warrior, its virtual address excluded from selection."""
+    with veth_pair(left_has_addresses=False) as pair, contextlib.ExitStack() as undo:
+        pair.right.ip(
+            f"addr add {ELSEWHERE}/128 dev lo",
+            f"addr add {BEHIND_GATEWAY}/128 dev lo",
+            f"route add {VIRTUAL}/128 dev {pair.DEVICE}",
+        )
+        with pair.left.inside():
+            addresses = AddressSocket()
+        undo.callback(addresses.close)
+        index = pair.left.index(pair.DEVICE)
+        flags = IFA_F_NODAD | IFA_F_NOSRCSEL
+        virtual = Ipv6Address(VIRTUAL, index, flags=flags, preferred=0)
+        addresses.replace(virtual)
+        pair.left.ip(
+            f"route add default via {pair.RIGHT6} dev {pair.DEVICE} onlink",
+            f"route add fd80::/64 via {pair.RIGHT6} dev {pair.DEVICE} onlink src {VIRTUAL}",
+        )
+        there = wait_until(lambda: bool(addresses.link_local(index)), seconds=10)
+        assert there, "the veth got no link-local address within 10 s"
+        yield Road(pair.left, pair.right, addresses, virtual, addresses.link_local(index))
+
+
+@pytest.mark.proof(red=r"connect\(\) to \S+ took the virtual address fd77::5 as its source$")
+@pytest.mark.parametrize("destination", [ELSEWHERE, "ff05::99"], ids=["unicast", "multicast"])
+def test_connect_elsewhere_avoids_the_virtual_address(road: Road, destination: str) -> None:
+    source = road.source_to(destination)
+    assert source != VIRTUAL, f"connect() to {destination} took the virtual address {source} as its source"
+    assert source == road.link_local, f"connect() to {destination} took {source}"
+
+
+@pytest.mark.control
+def test_connect_into_the_prefix_takes_the_virtual_address(road: Road) -> None:
+    source = road.source_to(BEHIND_GATEWAY)
+    assert source == VIRTUAL, f"connect() to a prefix routed with src {VIRTUAL} took {source}"
+
+
+@pytest.mark.control
+def test_without_the_flag_the_virtual_address_is_taken(road: Road) -> None:
+    road.addresses.replace(replace(road.virtual, flags=IFA_F_NODAD))
+    source = road.source_to(ELSEWHERE)
+    assert source == VIRTUAL, f"connect() took {source}: nothing here would be worth excluding"
+
+
+@pytest.mark.proof(red=r"the dump shows the flags 0x[0-9a-f]+, without IFA_F_NOSRCSEL$")
+def test_a_dump_shows_the_flag(road: Road) -> None:
+    found = road.addresses.find(VIRTUAL)
+    assert found is not None, f"no {VIRTUAL} in the dump"
+    assert found.flags & IFA_F_NOSRCSEL, (
+        f"the dump shows the flags {found.flags:#x}, without IFA_F_NOSRCSEL"
+    )
+    assert found.flags & IFA_F_DEPRECATED, f"preferred_lft 0 left the flags at {found.flags:#x}"
+
+
+@pytest.mark.proof(red=r"RTM_NEWADDR with the flag left the flags at 0x[0-9a-f]+$")
+def test_replace_sets_the_flag(road: Road) -> None:
+    road.addresses.replace(replace(road.virtual, flags=IFA_F_NODAD))
+    road.addresses.replace(road.virtual)
+    found = road.addresses.find(VIRTUAL)
+    flags = 0 if found is None else found.flags
+    assert flags & IFA_F_NOSRCSEL, f"RTM_NEWADDR with the flag left the flags at {flags:#x}"
+    source = road.source_to(ELSEWHERE)
+    assert source != VIRTUAL, f"connect() took {VIRTUAL} after a replace that set the flag"
+
+
+@pytest.mark.proof(red=r"there was no IFA_F_NOSRCSEL to clear, the flags were 0x[0-9a-f]+$")
+def test_replace_clears_the_flag(road: Road) -> None:
+    before = road.addresses.find(VIRTUAL)
+    flags = 0 if before is None else before.flags
+    assert flags & IFA_F_NOSRCSEL, f"there was no IFA_F_NOSRCSEL to clear, the flags were {flags:#x}"
+    road.addresses.replace(replace(road.virtual, flags=IFA_F_NODAD))
+    found = road.addresses.find(VIRTUAL)
+    flags = 0 if found is None else found.flags
+    assert not flags & IFA_F_NOSRCSEL, f"RTM_NEWADDR without the flag left the flags at {flags:#x}"
+    source = road.source_to(ELSEWHERE)
+    assert source == VIRTUAL, f"connect() took {source} after a replace that cleared the flag"
+
+
+@pytest.mark.control
+def test_bind_to_the_virtual_address_works(road: Road) -> None:
+    server = road.gateway.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    client = road.warrior.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with server, client:
+        server.bind((ELSEWHERE, PORT))
+        client.bind((VIRTUAL, 0))
+        client.sendto(b"from the virtual address", (ELSEWHERE, PORT))
+        source = server.recvfrom(100)[1][0]
+    assert source == VIRTUAL, f"a socket bound to {VIRTUAL} sent from {source}"
+
+
+@pytest.mark.control
+def test_the_virtual_address_reaches_itself(road: Road) -> None:
+    server = road.warrior.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    client = road.warrior.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    with server, client:
+        server.bind((VIRTUAL, PORT))
+        server.listen()
+        client.connect((VIRTUAL, PORT))
+        source = client.getsockname()[0]
+    assert source == VIRTUAL, f"connect() to {VIRTUAL} itself took {source} as its source"
+
+
+@pytest.mark.control
+def test_traffic_to_the_virtual_address_is_answered_from_it(road: Road) -> None:
+    server = road.warrior.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    client = road.gateway.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    with server, client:
+        server.bind(("::", PORT))
+        server.listen()
+        client.bind((BEHIND_GATEWAY, 0))
+        client.connect((VIRTUAL, PORT))
+        accepted, _ = server.accept()
+        with accepted:
+            local = accepted.getsockname()[0]
+    assert local == VIRTUAL, f"a connection to {VIRTUAL} was accepted at {local}"
+
+
+@pytest.mark.proof(red=r"with no other address connect\(\) took the virtual fd77::5$")
+def test_no_other_address_is_no_reason_to_take_it(road: Road) -> None:
+    road.warrior.ip(f"addr del {road.link_local}/64 dev veth")
+    try:
+        source = road.source_to(ELSEWHERE)
+    except OSError as error:
+        assert error.errno == 99, f"connect() failed with {error}, expected EADDRNOTAVAIL"  # noqa: PT017
+    else:
+        assert source != VIRTUAL, f"with no other address connect() took the virtual {source}"
+
+
+@pytest.mark.proof(red=r"in a VRF connect\(\) took the virtual address fd77::5 as its source$")
+def test_in_a_vrf_it_is_avoided_too(road: Road) -> None:
+    road.warrior.ip(
+        "link add vrf9 type vrf table 9",
+        "link set vrf9 up",
+        "addr add fd55::1/128 dev vrf9 nodad",
+        "link set veth master vrf9",
+    )
+    # Enslaving takes the device down and up, and with it its IPv6 addresses.
+    road.addresses.replace(road.virtual)
+    road.warrior.ip(f"route add default via {Pair.RIGHT6} dev veth onlink table 9")
+    source = road.source_to(ELSEWHERE, device="vrf9")
+    assert source != VIRTUAL, f"in a VRF connect() took the virtual address {source} as its source"
+    assert source == "fd55::1", f"in a VRF connect() took {source}, expected the VRF's fd55::1"
+
+
+@pytest.mark.proof(red=r"masquerade took the virtual address fd77::5 as the source$")
+def test_masquerade_avoids_it(road: Road) -> None:
+    road.warrior.run(
+        ["nft", "-f", "-"],
+        text="table ip6 t { chain c { type nat hook postrouting priority 100; masquerade; } }",
+    )
+    server = road.gateway.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    client = road.warrior.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with server, client:
+        server.bind((ELSEWHERE, PORT))
+        client.bind((VIRTUAL, 0))
+        client.sendto(b"to be masqueraded", (ELSEWHERE, PORT))
+        source = server.recvfrom(100)[1][0].partition("%")[0]
+    assert source != VIRTUAL, f"masquerade took the virtual address {source} as the source"
+    assert source == road.link_local, f"masquerade took {source}, expected {road.link_local}"
+
+
+@pytest.mark.proof(red=r"an XFRM tunnel from :: took the virtual address fd77::5 as its end$")
+def test_an_xfrm_tunnel_from_anywhere_avoids_it(road: Road) -> None:
+    with road.warrior.inside():
+        xfrm = XfrmSocket(groups=(xm.GROUP_ACQUIRE,))
+    template = xm.Template("::", ELSEWHERE, mode=xm.MODE_TUNNEL)
+    selector = xm.Selector("::/0", "fd98::/64")
+    xfrm.add_policy(xm.Policy(selector, xm.DIR_OUT, template))
+    probe = road.warrior.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with contextlib.closing(xfrm), probe:
+        with contextlib.suppress(OSError):
+            probe.sendto(b"caught", ("fd98::1", PORT))
+        acquire = xfrm.next_acquire(5)
+    assert acquire is not None, "traffic into an XFRM tunnel from :: made no ACQUIRE within 5 s"
+    end = acquire.source
+    assert end != VIRTUAL, f"an XFRM tunnel from :: took the virtual address {end} as its end"
+    assert end == road.link_local, f"an XFRM tunnel from :: took {end}"
+
+
+@pytest.mark.proof(red=r"an ip6tnl from :: took the virtual address fd77::5 as its end$")
+def test_an_ip6tnl_from_anywhere_avoids_it(road: Road) -> None:
+    road.warrior.ip(
+        f"link add tnl type ip6tnl mode ip6ip6 remote {ELSEWHERE} local ::",
+        "link set tnl up",
+        "route add fd98::/64 dev tnl",
+    )
+    listener = road.gateway.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_IPV6)
+    probe = road.warrior.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with listener, probe:
+        probe.sendto(b"tunnelled", ("fd98::1", PORT))
+        end = listener.recvfrom(200)[1][0].partition("%")[0]
+    assert end != VIRTUAL, f"an ip6tnl from :: took the virtual address {end} as its end"
+    assert end == road.link_local, f"an ip6tnl from :: took {end}, expected {road.link_local}"

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The XFRM socket: SAs, SPIs, policies and what the kernel says about them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import xfrm_messages as xm
+from netlink_frames import NLM_F_EXCL, NetlinkSocket, attributes, decode, encode
+
+#: A range no test's hand-made SA lies in; IPComp's is 16 bits wide.
+ESP_SPIS = (0xC0000000, 0xCFFFFFFF)
+IPCOMP_CPIS = (0x0100, 0xEFFF)
+
+
+@dataclass(frozen=True)
+class Expiry:
+    """An EXPIRE notification: which SA, and whether it is gone (hard)."""
+
+    sa: xm.Sa
+    hard: bool
+
+
+@dataclass(frozen=True)
+class Acquire:
+    """An ACQUIRE notification: traffic for which there is a policy but no SA."""
+
+    source: str
+    destination: str
+    proto: int
+    sequence: int
+
+
+class XfrmSocket(NetlinkSocket):
+    """Requests to, and notifications from, XFRM in the namespace it is opened in."""
+
+    def __init__(self, *, groups: tuple[int, ...] = (), timeout: float = 10) -> None:
+        """Open it and join the notification groups given."""
+        super().__init__(xm.NETLINK_XFRM, groups=groups, timeout=timeout)
+
+    def allocate_spi(self, sa: xm.Sa, spis: tuple[int, int] = ESP_SPIS) -> xm.Sa:
+        """ALLOCSPI: return the larval SA as the kernel's reply shows it."""
+        frames = self.ask("ALLOCSPI", spi_request(sa, spis), xm.MSG_ALLOCSPI)
+        return sa_of(frames[0])
+
+    def add(self, sa: xm.Sa) -> None:
+        """NEWSA."""
+        self.ask("NEWSA", _sa_message(sa), xm.MSG_NEWSA, NLM_F_EXCL)
+
+    def update(self, sa: xm.Sa) -> None:
+        """UPDSA: replaces the larval SA of the same SPI."""
+        self.ask("UPDSA", _sa_message(sa), xm.MSG_UPDSA)
+
+    def states(self) -> list[xm.Sa]:
+        """Dump every SA, larval ones included."""
+        frames = self.dump("GETSA", xm.DumpMessage(), xm.MSG_GETSA)
+        return [sa_of(frame) for frame in frames]
+
+    def find(self, sa: xm.Sa) -> xm.Sa | None:
+        """Return the SA of the same destination, protocol and SPI from a dump, or None."""
+        wanted = (sa.destination, sa.proto, sa.spi)
+        for found in self.states():
+            if (found.destination, found.proto, found.spi) == wanted:
+                return found
+        return None
+
+    def delete(self, sa: xm.Sa) -> None:
+        """DELSA."""
+        message = xm.SaIdMessage()
+        message.update(
+            address=xm.pack_address(sa.destination),
+            spi=sa.spi.to_bytes(4, "big"),
+            family=sa.family,
+            proto=sa.proto,
+        )
+        self.ask("DELSA", message, xm.MSG_DELSA)
+
+    def flush(self) -> None:
+        """FLUSHSA, all protocols."""
+        self.ask("FLUSHSA", xm.FlushMessage(), xm.MSG_FLUSHSA)
+
+    def add_policy(self, policy: xm.Policy) -> None:
+        """NEWPOLICY."""
+        message = xm.PolicyMessage()
+        message["info"] = policy.pack()
+        message["attrs"] = [("XFRMA_TMPL", policy.template.pack())]
+        self.ask("NEWPOLICY", message, xm.MSG_NEWPOLICY)
+
+    def policies(self) -> list[tuple[bytes, dict[str, bytes]]]:
+        """Dump every policy as its 168 bytes and its attributes."""
+        found = []
+        for frame in self.dump("GETPOLICY", xm.DumpMessage(), xm.MSG_GETPOLICY):
+            policy = decode(xm.PolicyMessage, frame)
+            found.append((bytes(policy["info"]), attributes(policy)))
+        return found
+
+    def next_expiry(self, sa: xm.Sa, timeout: float) -> Expiry | None:
+        """Wait for the EXPIRE of one SPI; None after ``timeout`` seconds."""
+        until = time.monotonic() + timeout
+        while (left := until - time.monotonic()) > 0:
+            for kind, frame in self.notifications(left):
+                expiry = _expiry(frame) if kind == xm.MSG_EXPIRE else None
+                if expiry is not None and expiry.sa.spi == sa.spi:
+                    return expiry
+        return None
+
+    def next_acquire(self, timeout: float) -> Acquire | None:
+        """Wait for an ACQUIRE; None after ``timeout`` seconds."""
+        until = time.monotonic() + timeout
+        while (left := until - time.monotonic()) > 0:
+            for kind, frame in self.notifications(left):
+                if kind == xm.MSG_ACQUIRE:
+                    return _acquire(frame)
+        return None
+
+
+def spi_request(sa: xm.Sa, spis: tuple[int, int]) -> Any:
+    """Return the ALLOCSPI message, not yet encoded."""
+    message = xm.SpiMessage()
+    message["info"] = sa.pack()
+    message["lowest"], message["highest"] = spis
+    message["attrs"] = list(sa.attributes)
+    return message
+
+
+def spi_request_of_32_bits(sa: xm.Sa, spis: tuple[int, int], sequence: int) -> bytes:
+    """Return ALLOCSPI as a 32-bit program lays it out.
+
+    There a 64-bit integer is aligned to four bytes, so that struct
+    xfrm_usersa_info ends four bytes earlier: 220 instead of 224.
+    """
+    head = bytearray(encode(spi_request(sa, spis), xm.MSG_ALLOCSPI, 0x4, sequence))
+    info_end = 16 + xm.Sa.LAYOUT.size
+    del head[info_end - 4 : info_end]
+    head[0:4] = len(head).to_bytes(4, "little")
+    return bytes(head)
+
+
+def _sa_message(sa: xm.Sa) -> Any:
+    message = xm.SaMessage()
+    message["info"] = sa.pack()
+    message["attrs"] = list(sa.attributes)
+    return message
+
+
+def sa_of(frame: bytes) -> xm.Sa:
+    message = decode(xm.SaMessage, frame)
+    return xm.Sa.unpack(message["info"], attributes(message))
+
+
+def _expiry(frame: bytes) -> Expiry:
+    message = decode(xm.ExpireMessage, frame)
+    return Expiry(xm.Sa.unpack(message["info"], attributes(message)), bool(message["hard"]))
+
+
+def _acquire(frame: bytes) -> Acquire:
+    message = decode(xm.AcquireMessage, frame)
+    selector = xm.Selector.unpack(message["selector"], xm.AF_INET)
+    family = xm.AF_INET6 if ":" in selector.destination else xm.AF_INET
+    return Acquire(
+        source=xm.unpack_address(message["source"], family),
+        destination=xm.unpack_address(message["destination"], family),
+        proto=message["proto"],
+        sequence=message["sequence"],
+    )
