@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Popen = subprocess.Popen
 TimeoutExpired = subprocess.TimeoutExpired
+PIPE = subprocess.PIPE
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The bare git store every kernel and every rebased series lies in.
+
+The only module that knows GitPython. Imported kernels are ``refs/tags/<tag>``,
+trees of the user's own repository ``refs/kpw/user/<name>``.
+
+Two ways lead to git. Short commands go through GitPython (1.7 ms a call, and
+one persistent ``cat-file --batch`` for reading objects). What runs for seconds
+(fast-import, fetch) is started by :mod:`workbench.process` with
+:meth:`Store.argv` and :meth:`Store.environment`, and so dies with us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from workbench.errors import InfraError
+from workbench.model import Kernel, KernelTag
+from workbench.progress import Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from workbench.paths import Paths
+    from workbench.progress import Progress
+
+#: Commits made here must be the same on every machine, so nobody's name is on them.
+IDENTITY = ("Kernel Patch Workbench", "workbench@localhost")
+#: Default date of a commit (2020-01-01), for what has no date of its own.
+EPOCH = "1577836800 +0000"
+
+_CONFIG = {
+    # Nothing may repack or prune behind a running rebase or import.
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    # After a power cut a ref must not name a pack that never reached the disk.
+    # Loose objects are left out: a rebase writes hundreds, and can be redone.
+    "core.fsync": "pack,pack-metadata,reference",
+    "core.logAllRefUpdates": "false",
+    # A fetch keeps its pack: unpacking a kernel writes 90,000 files.
+    "transfer.unpackLimit": "1",
+    # The user's own settings must not decide what a tree looks like.
+    "core.hooksPath": "/dev/null",
+    "core.attributesFile": "/dev/null",
+    "core.excludesFile": "/dev/null",
+    "core.autocrlf": "false",
+    "core.quotePath": "true",
+}
+_ASSIGNMENT = re.compile(
+    rb"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(.*)$", re.MULTILINE
+)
+_HEADER_BYTES = 4096
+
+
+class Store:
+    """The store; make one with :meth:`open`. Safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Stand before an existing store: use :meth:`open`."""
+        self.path = path
+        self._lock = filelock.FileLock(path.with_suffix(".lock"), thread_local=False)
+        self._writer = threading.RLock()  # the file lock does not tell threads apart
+        self._guard = threading.Lock()
+        self._git: Any = None
+
+    @classmethod
+    def open(cls, paths: Paths) -> Store:
+        """Open the store, and create it on first use; InfraError when it cannot be."""
+        _forget_outer_git()
+        store = cls(paths.store)
+        if not (paths.store / "HEAD").exists():
+            with _disk(paths.store):
+                paths.cache.mkdir(parents=True, exist_ok=True)
+                with store._lock:
+                    store._create()
+        return store
+
+    def _create(self) -> None:
+        """Make the repository under another name and rename it: all of it or nothing."""
+        if (self.path / "HEAD").exists():
+            return
+        for stale in self.path.parent.glob(f"{self.path.name}.new-*"):
+            shutil.rmtree(stale)
+        new = Path(tempfile.mkdtemp(prefix=f"{self.path.name}.new-", dir=self.path.parent))
+        new.chmod(0o755)
+        young = Store(new)
+        young.git("init", "--quiet", "--bare", "--template=", "--initial-branch=none")
+        for key, value in _CONFIG.items():
+            young.git("config", key, value)
+        new.rename(self.path)
+
+    # How git is run
+
+    def environment(self) -> dict[str, str]:
+        """Return the whole environment git is run with: the user's, without any GIT_* of theirs."""
+        return {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | _fixed()
+
+    def argv(self, *args: str | Path) -> tuple[str, ...]:
+        """Return the command line of a git command on this store."""
+        return ("git", "--git-dir", str(self.path), *map(str, args))
+
+    def git(
+        self,
+        *args: str | Path,
+        input: bytes | None = None,  # noqa: A002  # git's own word, and the contract's
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run a short git command; its stdout without the last newline, or InfraError."""
+        code, out, err = self.git_rc(*args, input=input, env=env)
+        if code != 0:
+            raise _failed(args, code, err)
+        return out.removesuffix("\n")
+
+    def git_rc(
+        self,
+        *args: str | Path,
+        input: bytes | None = None,  # noqa: A002
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[int, str, str]:
+        """Run a short git command whose exit code is an answer: (code, stdout, stderr)."""
+        code, out, err = self.git_bytes(*args, input=input, env=env)
+        return code, out.decode(errors="replace"), err
+
+    def git_bytes(
+        self,
+        *args: str | Path,
+        input: bytes | None = None,  # noqa: A002
+        env: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes, str]:
+        """Run a short git command for its bytes: (code, stdout, stderr)."""
+        with contextlib.ExitStack() as stack:
+            stdin = None
+            if input is not None:
+                # A memory file, since a pipe would need a thread to feed it.
+                stdin = stack.enter_context(os.fdopen(os.memfd_create("git-input"), "w+b"))
+                stdin.write(input)
+                stdin.seek(0)
+            git = _git(self.path.parent)
+            child = git.execute(
+                self.argv(*args), istream=stdin, as_process=True, env=_fixed() | dict(env or {})
+            )
+            try:
+                out, err = child.communicate()
+            except BaseException:
+                child.proc.kill()
+                child.proc.wait()
+                raise
+        return child.proc.returncode, out, err.decode(errors="replace").strip()
+
+    # What is in it
+
+    def resolve(self, name: str) -> str | None:
+        """Return the full id of the object a name stands for, or None."""
+        code, out, _ = self.git_rc("rev-parse", "--verify", "--quiet", "--end-of-options", name)
+        return out.strip() if code == 0 else None
+
+    def cat_file(self, name: str) -> bytes:
+        """Return the bytes of a blob (or raw commit, tree, tag) by id or ``treeish:path``.
+
+        KeyError when there is no such object. About 0.1 ms a call.
+        """
+        return self._object(name)[1]
+
+    def read_file(self, treeish: str, path: str) -> bytes | None:
+        """Return the bytes of a file in a tree, None when there is no such file."""
+        try:
+            kind, data = self._object(f"{treeish}:{path}")
+        except KeyError:
+            return None
+        return data if kind == b"blob" else None
+
+    def _object(self, name: str) -> tuple[bytes, bytes]:
+        if "\n" in name:
+            raise KeyError(name)
+        with self._guard:
+            if self._git is None:
+                self._git = _git(self.path)
+                self._git.update_environment(GIT_DIR=str(self.path), **_fixed())
+            try:
+                _, kind, _, data = self._git.get_object_data(name)
+            except ValueError:
+                raise KeyError(name) from None
+            except BaseException:
+                # Half an answer may be in the pipe: the next question needs a fresh one.
+                self._git.clear_cache()
+                self._git = None
+                raise
+        return kind, data
+
+    def has(self, name: str) -> bool:
+        """Tell whether a kernel of this name is complete in the store."""
+        return self._ref(name) is not None
+
+    def _ref(self, name: str) -> str | None:
+        for ref in (f"refs/tags/{name}", f"refs/kpw/user/{name}"):
+            if self.git_rc("show-ref", "--verify", "--quiet", ref)[0] == 0:
+                return ref
+        return None
+
+    def tags(self) -> dict[str, str]:
+        """Return the imported tags and their commits."""
+        lines = self.git("for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/tags")
+        return dict(line.split(" ") for line in lines.splitlines())
+
+    def kernel(self, name: str) -> Kernel | None:
+        """Return an imported kernel by its name, None when it is not in the store."""
+        ref = self._ref(name)
+        if ref is None:
+            return None
+        commit, tree = self.git("rev-parse", f"{ref}^{{commit}}", f"{ref}^{{tree}}").splitlines()
+        makefile = self.read_file(tree, "Makefile")
+        tag = None if makefile is None else makefile_tag(makefile)
+        if tag is None:
+            raise InfraError("its Makefile names no kernel release", where=f"{self.path} {name}")
+        return Kernel(name, tag, commit, tree, self._origin(commit))
+
+    def _origin(self, commit: str) -> str:
+        return trailers(self.cat_file(commit)).get("Origin", "the user's own repository")
+
+    # Writing
+
+    @contextlib.contextmanager
+    def writing(self, progress: Progress | None = None) -> Iterator[None]:
+        """Hold the store for writing; waits for another run, and clears what a killed one left.
+
+        Whoever holds it is the only writer, so every lock file and half-written
+        pack found inside belongs to a run that is gone.
+        """
+        with self._writer:
+            try:
+                self._lock.acquire(timeout=0)
+            except filelock.Timeout:
+                (progress or Silent()).note("waiting for another run that writes to the store")
+                self._lock.acquire()
+            try:
+                self._clear_leftovers()
+                yield
+            finally:
+                self._clear_leftovers()
+                self._lock.release()
+
+    def update_ref(self, ref: str, commit: str) -> None:
+        """Point a ref at a commit, under the store's lock."""
+        with self.writing():
+            self.git("update-ref", ref, commit)
+
+    def _clear_leftovers(self) -> None:
+        if self._lock.lock_counter > 1:  # an inner writing(): the outer one's files are alive
+            return
+        stale = [self.path / name for name in ("packed-refs.lock", "shallow.lock", "config.lock")]
+        stale += (self.path / "refs").rglob("*.lock")
+        stale += (self.path / "objects" / "pack").glob("tmp_*")
+        stale += self.path.glob("fast_import_crash_*")
+        for file in stale:
+            file.unlink(missing_ok=True)
+
+
+def makefile_tag(makefile: bytes) -> KernelTag | None:
+    """Return the release a kernel's top Makefile names, None when it names none."""
+    found = {
+        key.decode(): value.decode(errors="replace").strip()
+        for key, value in reversed(_ASSIGNMENT.findall(makefile[:_HEADER_BYTES]))
+    }
+    numbers = [found.get(key, "") for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
+    if not all(number.isdecimal() for number in numbers):
+        return None
+    rc = re.match(r"-rc(\d+)", found.get("EXTRAVERSION", ""))
+    major, minor, patch = map(int, numbers)
+    return KernelTag(major, minor, patch, None if rc is None else int(rc[1]))
+
+
+def trailers(commit: bytes) -> dict[str, str]:
+    """Return the ``Key: value`` lines at the end of a raw commit's message."""
+    last = commit.decode(errors="replace").rstrip().rpartition("\n\n")[2]
+    pairs = (line.partition(": ") for line in last.splitlines())
+    return {key: value for key, colon, value in pairs if colon}
+
+
+def _fixed() -> dict[str, str]:
+    name, email = IDENTITY
+    return {
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_AUTHOR_DATE": EPOCH,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+        "GIT_COMMITTER_DATE": EPOCH,
+        "LC_ALL": "C",
+        "LANGUAGE": "C",
+        "TZ": "UTC",
+    }
+
+
+def _forget_outer_git() -> None:
+    """Drop GIT_* from our own environment: GitPython hands all of it to git.
+
+    Started from a hook or by 'git bisect run', GIT_DIR and GIT_INDEX_FILE name
+    the user's repository; nothing this process starts has any business there.
+    """
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        if not name.startswith("GIT_PYTHON_"):
+            del os.environ[name]
+
+
+def _git(directory: Path) -> Any:
+    """Return GitPython's runner; imported late, since the import itself runs git."""
+    try:
+        from git.cmd import Git
+    except ImportError as error:  # GitPython raises it when there is no git
+        raise InfraError(
+            "git is not installed", next_step="run 'tools/kpw doctor' to see how to mend it"
+        ) from error
+    return Git(str(directory))
+
+
+def _failed(args: tuple[str | Path, ...], code: int, err: str) -> InfraError:
+    words = " ".join(map(str, args[:3]))
+    line = err.splitlines()[-1] if err else f"no output, exit code {code}"
+    if "No space left on device" in err:
+        return InfraError("the disk is full", where=f"git {words}", next_step="free some space")
+    return InfraError(line, where=f"git {words}")
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InfraError(
+            f"cannot be created: {error.strerror}",
+            where=str(path),
+            next_step="check the disk, or set KPW_CACHE to another directory",
+        ) from error
