@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Red evidence that is remembered: what an unpatched kernel said stays true.
+
+A file per extension, named after everything the answer depends on: the
+unpatched kernel's build, the guest image, the extension's selftests and what
+they share. It is written whole or not at all, and one that cannot be read is
+as good as none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from workbench import atomic
+from workbench.model import SelftestResult  # noqa: TC001 - msgspec reads the annotation
+from workbench.prove import Evidence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from workbench.paths import Paths
+
+# Raised when the meaning of a remembered file changes.
+_FORMAT: Final = 1
+_NOT_SOURCE: Final = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+
+
+class _Remembered(msgspec.Struct, frozen=True):
+    extension: str
+    results: tuple[SelftestResult, ...]
+
+
+def recall(paths: Paths, key: str) -> Evidence | None:
+    """Return the evidence remembered under a key, or None."""
+    try:
+        found = msgspec.json.decode(_file(paths, key).read_bytes(), type=_Remembered)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return Evidence(found.results, remembered=True)
+
+
+def remember(paths: Paths, key: str, extension: str, evidence: Evidence) -> None:
+    """Keep evidence for later runs; what is incomplete proves nothing and is not kept."""
+    if evidence.lost or evidence.splats or not evidence.results:
+        return
+    file = _file(paths, key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write(file, msgspec.json.encode(_Remembered(extension, evidence.results)))
+
+
+def key_of(kernel_key: str, image_digest: str, tests_digest: str) -> str:
+    """Name the evidence by what it depends on."""
+    parts = (str(_FORMAT), kernel_key, image_digest, tests_digest)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def guest_files(
+    paths: Paths, extensions: Iterable[str], known: Iterable[str]
+) -> tuple[tuple[str, Path], ...]:
+    """Return what the guest needs of tests/guest: (relative name, file), sorted.
+
+    That is the folders of ``extensions``, and all that is no extension's:
+    the folders of the other ``known`` ones stay at home.
+    """
+    wanted, named = set(extensions), set(known)
+    return tuple(
+        (name, path)
+        for name, path in _files(paths.guest_tests)
+        if (folder := name.partition("/")[0]) in wanted or folder not in named
+    )
+
+
+def digest_of(files: Iterable[tuple[str, Path]]) -> str:
+    """Return the sha256 over names and contents."""
+    whole = hashlib.sha256()
+    for name, path in files:
+        data = path.read_bytes()
+        whole.update(f"{name}\0{len(data)}\0".encode())
+        whole.update(data)
+    return whole.hexdigest()
+
+
+def _files(root: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        if path.is_file() and not _NOT_SOURCE.intersection(parts):
+            yield "/".join(parts), path
+
+
+def _file(paths: Paths, key: str) -> Path:
+    return paths.cache / "evidence" / f"{key}.json"
