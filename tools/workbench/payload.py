@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a guest is given to do: files and one command, on its second disk."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.errors import InfraError
+
+# One size for all: a restored snapshot wants a disk of the size it knew.
+_DISK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A guest's work.
+
+    ``command`` is a shell script, run as /payload/command in /root.
+    ``files`` maps a name under /payload to bytes, or to a file or directory
+    of the host. ``terminal`` asks for the virtio console instead of the
+    output port.
+    """
+
+    command: str
+    files: tuple[tuple[str, Path | bytes], ...] = ()
+    terminal: bool = False
+
+    def write(self, path: Path) -> None:
+        """Write the disk: a tar, which the guest's init unpacks to /payload."""
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+            _add(tar, "command", self.command.encode(), mode=0o755)
+            if self.terminal:
+                _add(tar, "tty", b"")
+            for name, source in self.files:
+                if isinstance(source, Path):
+                    tar.add(source, name, filter=_plain)
+                else:
+                    _add(tar, name, source)
+        size = path.stat().st_size
+        if size > _DISK_BYTES:
+            raise InfraError(
+                f"the files for the guest are {size >> 20} MiB, its disk has {_DISK_BYTES >> 20}",
+                where=", ".join(name for name, _ in self.files),
+                next_step="give it less",
+            )
+        with path.open("r+b") as disk:
+            disk.truncate(_DISK_BYTES)
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes, *, mode: int = 0o644) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), mode
+    tar.addfile(info, io.BytesIO(data))
+
+
+def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Keep host names, byte code of another Python and clocks out of the guest."""
+    if Path(info.name).name in {"__pycache__", ".pytest_cache"}:
+        return None
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info
