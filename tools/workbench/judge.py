@@ -13,7 +13,7 @@ from workbench.verdict import Cell, CellState, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from workbench.model import PatchOutcome, SelftestReport, SelftestResult
+    from workbench.model import BuildFailure, PatchOutcome, SelftestReport, SelftestResult
 
 Found = tuple[CellState, Reason]
 
@@ -177,6 +177,16 @@ def conflict_reason(outcome: PatchOutcome) -> Reason:
     more = len(outcome.conflicts) - 1
     what = f"{name} conflicts at {first.path}:{first.line} ({first.kind})"
     return Reason(what + (f" and {more} more" if more else ""), "", first.next_step)
+
+
+def build_reasons(failure: BuildFailure) -> tuple[Reason, ...]:
+    """Tell in a line each why there is no kernel."""
+    where = f"log: {failure.log}" if failure.log is not None else ""
+    found = [Reason(f"build failed: {failure.reason}", where)]
+    for unmet in failure.unmet:
+        asked = f"{unmet.symbol}={unmet.wanted} came out as {unmet.got or 'nothing'}"
+        found.append(Reason(f"{asked}: {unmet.reason}", f"{unmet.fragment}:{unmet.line}"))
+    return tuple(found)
 
 
 def _short(nodeid: str) -> str:

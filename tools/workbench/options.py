@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from workbench.order import Order, Outputs
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from workbench.errors import ExitCode
 
 DEFAULT_FLAVOUR: Final = "plain"
 DEFAULT_ARCH: Final = "x86_64"
@@ -74,4 +78,35 @@ junit_file_option = click.option(
 )
 ktap_file_option = click.option(
     "--ktap", "ktap_file", metavar="FILE", help="Write the result as KTAP; '-' is stdout."
+)
+
+
+def trial_options(function: Callable[[Order, Outputs], ExitCode]) -> Callable[..., ExitCode]:
+    """Give a verb the options of trials, and call it with an Order and Outputs.
+
+    A verb adds its tag argument (``tag`` or ``tags``), ``--all`` or ``-k`` itself.
+    """
+
+    def command(**given: Any) -> ExitCode:
+        outputs = Outputs.of(**{kind: given.pop(f"{kind}_file") for kind in _REPORTS})
+        if "tag" in given:
+            given["tags"] = (given.pop("tag"),)
+        return function(Order(**given), outputs)
+
+    command.__doc__ = function.__doc__
+    for option in reversed(_TRIAL):
+        command = option(command)
+    return command
+
+
+_REPORTS: Final = ("json", "junit", "ktap")
+_TRIAL: Final[tuple[Callable[[Any], Any], ...]] = (
+    only_option,
+    without_option,
+    repo_option,
+    flavour_option,
+    arch_option,
+    json_file_option,
+    junit_file_option,
+    ktap_file_option,
 )

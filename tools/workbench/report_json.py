@@ -50,7 +50,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "ref": series.ref if series is not None else "",
         "patches": [_patch(outcome) for outcome in series.outcomes] if series is not None else [],
         "build": _build(trial.build),
-        "guest": _guest(trial.report),
+        "guests": [_guest(report) for report in trial.reports],
         "cells": [_cell(cell) for cell in trial.cells],
     }
 
@@ -88,9 +88,7 @@ def _build(build: BuiltKernel | BuildFailure | None) -> dict[str, Any] | None:
             return None
 
 
-def _guest(report: SelftestReport | None) -> dict[str, Any] | None:
-    if report is None:
-        return None
+def _guest(report: SelftestReport) -> dict[str, Any]:
     return {
         "collected": report.collected,
         "finished": report.finished,

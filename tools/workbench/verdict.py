@@ -116,8 +116,9 @@ class Cell:
 class Trial:
     """One kernel with one set of extensions, and what came of it.
 
-    ``notes`` are worth a line but do not change the verdict. ``folder`` keeps
-    the consoles and results of this trial.
+    ``reports`` has one for each guest that ran the selftests on the patched
+    kernel. ``notes`` are worth a line but do not change the verdict.
+    ``folder`` keeps the consoles and results of the run.
     """
 
     kernel: Kernel
@@ -126,7 +127,7 @@ class Trial:
     cells: tuple[Cell, ...]
     series: RebasedSeries | None = None
     build: BuiltKernel | BuildFailure | None = None
-    report: SelftestReport | None = None
+    reports: tuple[SelftestReport, ...] = ()
     notes: tuple[str, ...] = ()
     folder: Path | None = None
     seconds: float = 0.0

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the user asked for, as the verbs that run trials share it; light to import."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from workbench.errors import UsageError
+
+
+class Red(StrEnum):
+    """How the red is had: not at all, from memory if it is there, or anew."""
+
+    NONE = "none"
+    REMEMBERED = "remembered"
+    ANEW = "anew"
+
+
+@dataclass(frozen=True)
+class Order:
+    """Kernels and extensions to try; ``tags`` empty means the default one.
+
+    ``only`` and ``without`` are names or ids of extensions, ``repo`` the
+    user's own git repository, ``expression`` pytest's ``-k``.
+    """
+
+    tags: tuple[str, ...] = ()
+    all_tags: bool = False
+    repo: Path | None = None
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    flavour: str = "plain"
+    arch: str = "x86_64"
+    red: Red = Red.REMEMBERED
+    expression: str = ""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where reports go besides the terminal: (format, file name) pairs, ``-`` for stdout."""
+
+    files: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, **named: str | None) -> Outputs:
+        """Take the options as click gives them; UsageError at once for what cannot be written."""
+        files = tuple((kind, name) for kind, name in named.items() if name)
+        for kind, name in files:
+            folder = Path(name).absolute().parent
+            if name != "-" and not (folder.is_dir() and os.access(folder, os.W_OK)):
+                raise UsageError(f"--{kind} {name}: {folder} is not a directory to write to")
+            if Path(name).is_dir():
+                raise UsageError(f"--{kind} {name}: that is a directory")
+        if sum(name == "-" for _, name in files) > 1:
+            raise UsageError("only one report can go to stdout")
+        return cls(files)
+
+    @property
+    def take_stdout(self) -> bool:
+        """Tell that stdout belongs to a report; what people read then goes to stderr."""
+        return any(name == "-" for _, name in self.files)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Run selftests in a guest and say what each of them said.
+
+A guest that dies takes the tests after it along. Those of other extensions
+get another guest, so that one extension's panic does not leave the rest
+without an answer.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from workbench import boot, evidence
+from workbench.model import SelftestReport
+from workbench.payload import Payload
+from workbench.reportlog import ReportLog, extension_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from workbench.boot import GuestRun
+    from workbench.image import GuestImage
+    from workbench.model import BuiltKernel, SelftestResult, Splat
+    from workbench.paths import Paths
+
+# The guest ends a test that overstays by itself; a guest that does not come
+# round to it this much later is dead.
+GRACE: Final = 15.0
+_MARK: Final = re.compile(r"kpw: test (\S.*\S)\s*$")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which tests: those of ``extensions`` that match pytest's ``-k`` expression.
+
+    ``known`` are all extensions there are; folders of tests/guest that are
+    not among them are shared code.
+    """
+
+    extensions: tuple[str, ...]
+    known: tuple[str, ...]
+    expression: str = ""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where selftests run: the image, and what is told of each result."""
+
+    paths: Paths
+    image: GuestImage
+    arch: str
+    on_result: Callable[[SelftestResult], None]
+
+
+def run_selftests(
+    lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
+) -> tuple[SelftestReport, ...]:
+    """Run the tests until every extension's were run or met a guest's death.
+
+    ``folder`` keeps console and results of every guest. One report a guest;
+    there is none when the selection has no tests.
+    """
+    reports: list[SelftestReport] = []
+    waiting = tuple(name for name in selection.extensions if _has_tests(lab.paths, name))
+    while waiting:
+        place = folder if not reports else folder.with_name(f"{folder.name}-{len(reports) + 1}")
+        report = _run_guest(lab, kernel, replace(selection, extensions=waiting), place)
+        reports.append(report)
+        waiting = _unjudged(report, waiting)
+    return tuple(reports)
+
+
+def report_for(reports: Sequence[SelftestReport], extension: str) -> SelftestReport | None:
+    """Return the last guest's report that speaks of an extension, else the first one."""
+    for report in reversed(reports):
+        named = (*(result.nodeid for result in report.results), *report.lost)
+        if any(extension_of(nodeid) == extension for nodeid in named):
+            return report
+    return reports[0] if reports else None
+
+
+def payload(paths: Paths, selection: Selection) -> Payload:
+    """Return what the guest gets: the shared code, the extensions' tests, the command."""
+    files = evidence.guest_files(paths, selection.extensions, selection.known)
+    words = ["python3", "-B", "-m", "pytest", "-p", "pytest_reportlog.plugin"]
+    words += ["--report-log=/dev/virtio-ports/kpw.results", "-c", "pytest.ini", "--rootdir=."]
+    words += ["--continue-on-collection-errors", "--color=no", "-q"]
+    if selection.expression:
+        words += ["-k", selection.expression]
+    words += selection.extensions
+    command = f"#!/bin/sh\ncd /payload/tests || exit 1\nexec {shlex.join(words)}\n"
+    return Payload(command, tuple((f"tests/{name}", path) for name, path in files))
+
+
+def read_report(run: GuestRun) -> SelftestReport:
+    """Read what the guest left; nothing counts as passed that did not say so."""
+    log = ReportLog()
+    log.feed_all(run.results.read_bytes().splitlines() if run.results.exists() else ())
+    console = run.console.read_text(errors="replace") if run.console.exists() else ""
+    return SelftestReport(
+        results=log.results,
+        collected=len(log.collected),
+        finished=log.complete and log.exit_status is not None and run.finished,
+        exit_status=log.exit_status if log.exit_status is not None else log.session_status,
+        splats=attribute(run.splats, console, log.running),
+        boot_seconds=run.boot_seconds or 0.0,
+        seconds=run.seconds,
+        console=run.console,
+        lost=log.lost,
+    )
+
+
+def attribute(splats: Sequence[Splat], console: str, running: str) -> tuple[Splat, ...]:
+    """Say under which test each splat came, by the marks the guest leaves in its console.
+
+    Without a mark before it, it was the test that was ``running`` at the end.
+    """
+    lines = console.splitlines()
+    at = 0
+    told: list[Splat] = []
+    for splat in splats:
+        where = next((n for n in range(at, len(lines)) if splat.line in lines[n]), None)
+        test = running
+        if where is not None:
+            marks = (_MARK.search(line) for line in reversed(lines[: where + 1]))
+            test = next((mark[1] for mark in marks if mark is not None), running)
+            at = where + 1
+        told.append(splat if splat.test else replace(splat, test=test))
+    return tuple(told)
+
+
+def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path) -> SelftestReport:
+    log = ReportLog()
+
+    def on_line(line: str) -> float | None:
+        result = log.feed(line)
+        if result is not None:
+            lab.on_result(result)
+        return log.deadline() + GRACE
+
+    options = boot.BootOptions(where=folder, arch=lab.arch)
+    work = payload(lab.paths, selection)
+    run = boot.boot(lab.paths, kernel, lab.image, work, options, on_line)
+    return read_report(run)
+
+
+def _unjudged(report: SelftestReport, ran: Sequence[str]) -> tuple[str, ...]:
+    """Return the extensions worth another guest: those another one's test took along."""
+    if not report.lost:
+        return ()
+    guilty = extension_of(report.lost[0])
+    took = {extension_of(nodeid) for nodeid in report.lost} - {guilty}
+    return tuple(name for name in ran if name in took)
+
+
+def _has_tests(paths: Paths, extension: str) -> bool:
+    return any((paths.guest_tests / extension).glob("test_*.py"))

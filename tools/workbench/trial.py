@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One trial: a kernel, a set of extensions, a flavour, an architecture.
+
+It runs through a visible tuple of steps over a frozen value. What a step
+finds flows on: a conflict takes its extension (and those that require it)
+out and the rest is judged; a build that failed leaves nothing to boot. What a
+step raises is a fault of the machine or of the user's files, and ends it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from workbench import build, image, judge, rebase, selftest
+from workbench import evidence as memory
+from workbench.build import BuildRequest
+from workbench.model import BuildFailure, BuiltKernel
+from workbench.order import Red
+from workbench.prove import Evidence
+from workbench.reportlog import extension_of
+from workbench.selftest import Lab, Selection
+from workbench.verdict import Cell, CellState, Reason, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from workbench.gitstore import Store
+    from workbench.image import GuestImage
+    from workbench.model import (
+        Extension,
+        Kernel,
+        PatchOutcome,
+        RebasedSeries,
+        SelftestReport,
+        SelftestResult,
+    )
+    from workbench.paths import Paths
+    from workbench.progress import Progress
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be tried. ``known`` names every extension of the repository."""
+
+    kernel: Kernel
+    extensions: tuple[Extension, ...]
+    known: tuple[str, ...]
+    flavour: str
+    arch: str
+    red: Red = Red.REMEMBERED
+    expression: str = ""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What trials work with; ``on_result`` hears of every test on a patched kernel."""
+
+    paths: Paths
+    store: Store
+    progress: Progress
+    folder: Path
+    on_result: Callable[[SelftestResult], None]
+
+
+@dataclass(frozen=True)
+class Course:
+    """How far a trial is: ``kept`` are the extensions still in it, ``refused`` the others."""
+
+    plan: Plan
+    kept: tuple[Extension, ...]
+    refused: tuple[Cell, ...] = ()
+    series: RebasedSeries | None = None
+    image: GuestImage | None = None
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    built: BuiltKernel | BuildFailure | None = None
+    reports: tuple[SelftestReport, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the extensions still in."""
+        return tuple(extension.name for extension in self.kept)
+
+    @property
+    def lost(self) -> bool:
+        """Tell that there is nothing left to judge."""
+        return not self.kept or isinstance(self.built, BuildFailure)
+
+
+def run_trial(bench: Bench, plan: Plan) -> Trial:
+    """Run all steps and return what came of it; faults are raised."""
+    since = time.monotonic()
+    course = Course(plan, plan.extensions)
+    for step in STEPS:
+        if not course.lost:
+            course = step(bench, course)
+    return replace(_conclude(bench, course), seconds=time.monotonic() - since)
+
+
+def rebased(bench: Bench, course: Course) -> Course:
+    """Port the series; what does not apply goes, with all that requires it, and the rest stays."""
+    kernel = course.plan.kernel
+    kept, refused = course.kept, course.refused
+    outcomes: tuple[PatchOutcome, ...] = ()
+    while True:
+        bench.progress.step(f"{kernel.name}: rebase")
+        series = rebase.rebase(bench.paths, bench.store, kernel, kept, bench.progress)
+        failed = tuple(outcome for outcome in series.outcomes if not outcome.state.applies)
+        if not failed:
+            break
+        out = _refusals(kept, failed)
+        refused += tuple(out.values())
+        outcomes += tuple(each for each in series.outcomes if each.extension in out)
+        kept = tuple(extension for extension in kept if extension.name not in out)
+    series = replace(series, outcomes=outcomes + series.outcomes)
+    return replace(course, kept=kept, refused=refused, series=series)
+
+
+def imaged(bench: Bench, course: Course) -> Course:
+    """Get the guest image."""
+    found = image.ensure_image(bench.paths, bench.progress, course.plan.arch)
+    return replace(course, image=found)
+
+
+def reddened(bench: Bench, course: Course) -> Course:
+    """Get the red: what the proofs say on this kernel without any patch.
+
+    It comes before the patched build, so that the tree is switched once.
+    """
+    plan = course.plan
+    names = tuple(each.name for each in course.kept if each.has_patches_for(plan.kernel.tag))
+    if plan.red is Red.NONE or not names:
+        return course
+    request = _request(course, plan.kernel.tree)
+    key = build.kernel_key(bench.paths, bench.store, request)
+    keys = {name: _evidence_key(bench, course, name, key) for name in names}
+    found: dict[str, Evidence] = {}
+    if plan.red is Red.REMEMBERED:
+        recalled = {name: memory.recall(bench.paths, keys[name]) for name in names}
+        found = {name: each for name, each in recalled.items() if each is not None}
+    missing = tuple(name for name in names if name not in found)
+    if not missing:
+        return replace(course, evidence=found)
+    bench.progress.step(f"{plan.kernel.name}: build without patches")
+    built = build.build(bench.paths, bench.store, request, bench.progress)
+    if isinstance(built, BuildFailure):
+        note = "the build that failed is the one without any patch"
+        return replace(course, built=built, notes=(*course.notes, note))
+    bench.progress.step(f"{plan.kernel.name}: selftests without patches (red)")
+    place = bench.folder / f"{plan.kernel.name}-red"
+    lab = Lab(bench.paths, _image(course), plan.arch, lambda _result: None)
+    reports = selftest.run_selftests(lab, built, Selection(missing, plan.known), place)
+    for name in missing:
+        found[name] = _evidence_of(name, reports)
+        memory.remember(bench.paths, keys[name], name, found[name])
+    return replace(course, evidence=found)
+
+
+def built(bench: Bench, course: Course) -> Course:
+    """Build the patched kernel."""
+    tree = course.plan.kernel.tree if course.series is None else course.series.tree
+    bench.progress.step(f"{course.plan.kernel.name}: build")
+    made = build.build(bench.paths, bench.store, _request(course, tree), bench.progress)
+    return replace(course, built=made)
+
+
+def tested(bench: Bench, course: Course) -> Course:
+    """Run the selftests on the patched kernel."""
+    plan = course.plan
+    if not isinstance(course.built, BuiltKernel):
+        return course
+    bench.progress.step(f"{plan.kernel.name}: selftests")
+    place = bench.folder / plan.kernel.name
+    lab = Lab(bench.paths, _image(course), plan.arch, bench.on_result)
+    selection = Selection(course.names, plan.known, plan.expression)
+    reports = selftest.run_selftests(lab, course.built, selection, place)
+    return replace(course, reports=reports)
+
+
+STEPS = (rebased, imaged, reddened, built, tested)
+
+
+def _refusals(kept: tuple[Extension, ...], failed: tuple[PatchOutcome, ...]) -> dict[str, Cell]:
+    """Return a cell for each extension that cannot stay, by name, in the series' order."""
+    out: dict[str, Cell] = {}
+    for extension in kept:
+        reasons = tuple(
+            judge.conflict_reason(outcome)
+            for outcome in failed
+            if outcome.extension == extension.name
+        )
+        if not reasons:
+            reasons = tuple(
+                Reason(f"it requires {name}, which does not apply")
+                for name in extension.requires
+                if name in out
+            )
+        if reasons:
+            out[extension.name] = Cell(extension.name, CellState.CONFLICT, reasons)
+    return out
+
+
+def _request(course: Course, tree: str) -> BuildRequest:
+    plan = course.plan
+    return BuildRequest(plan.kernel, tree, course.names, plan.flavour, plan.arch)
+
+
+def _image(course: Course) -> GuestImage:
+    if course.image is None:
+        raise AssertionError("the image is a step before")
+    return course.image
+
+
+def _evidence_key(bench: Bench, course: Course, extension: str, kernel_key: str) -> str:
+    paths, plan = bench.paths, course.plan
+    machine = paths.qemu / f"{plan.arch}.toml"
+    files = (*memory.guest_files(paths, (extension,), plan.known), (machine.name, machine))
+    return memory.key_of(kernel_key, _image(course).digest, memory.digest_of(files))
+
+
+def _evidence_of(extension: str, reports: tuple[SelftestReport, ...]) -> Evidence:
+    report = selftest.report_for(reports, extension)
+    if report is None:
+        return Evidence(())
+    return Evidence(
+        tuple(result for result in report.results if result.extension == extension),
+        splats=tuple(each for each in report.splats if extension_of(each.test) == extension),
+        lost=tuple(nodeid for nodeid in report.lost if extension_of(nodeid) == extension),
+        console=str(report.console or ""),
+    )
+
+
+def _conclude(bench: Bench, course: Course) -> Trial:
+    """Judge every extension asked for, in the order of the series."""
+    plan = course.plan
+    refused = {cell.extension: cell for cell in course.refused}
+    cells = tuple(
+        refused.get(extension.name) or _judge(course, extension) for extension in plan.extensions
+    )
+    return Trial(
+        plan.kernel,
+        plan.flavour,
+        plan.arch,
+        cells,
+        series=course.series,
+        build=course.built,
+        reports=course.reports,
+        notes=course.notes,
+        folder=bench.folder,
+    )
+
+
+def _judge(course: Course, extension: Extension) -> Cell:
+    tag = course.plan.kernel.tag
+    upstream = extension.is_upstream(tag)
+    if isinstance(course.built, BuildFailure):
+        return Cell(
+            extension.name, CellState.BUILD, judge.build_reasons(course.built), upstream=upstream
+        )
+    report = selftest.report_for(course.reports, extension.name)
+    if report is None:
+        why = Reason("no selftest ran", next_step=f"add tests/guest/{extension.name}/test_*.py")
+        return Cell(extension.name, CellState.UNPROVEN, (why,), upstream=upstream)
+    found = course.evidence.get(extension.name)
+    if found is None and course.plan.red is not Red.NONE:
+        # Nothing to hold it against (it is upstream): green alone, but a proof there must be.
+        found = Evidence(())
+    return judge.judge_cell(
+        extension.name,
+        report,
+        found,
+        upstream=upstream,
+        patched=extension.has_patches_for(tag),
+    )
