@@ -9,9 +9,11 @@ one line after collection ({"kpw": "collected"}) and one before each test
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,6 +97,7 @@ def _tell(config: pytest.Config, line: dict[str, object]) -> None:
 def pytest_runtest_logstart(nodeid: str) -> None:
     """Start a test's clock."""
     _clocks[nodeid] = time.monotonic()
+    _mark_console(nodeid)
 
 
 @pytest.hookimpl(hookwrapper=True)
