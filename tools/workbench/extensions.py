@@ -94,7 +94,9 @@ def select(
     named = {name: extension for extension in extensions for name in _names(extension)}
     left_out = {_lookup(named, name).name for name in without}
     wanted = {_lookup(named, name).name for name in only}
-    kept = _with_required(named, wanted) if wanted else {extension.name for extension in extensions}
+    kept = {extension.name for extension in extensions}
+    if wanted:
+        kept = {each.name for name in wanted for each in with_required(extensions, named[name])}
     kept -= left_out - wanted
     if clash := sorted(wanted & left_out):
         raise UsageError(f"{clash[0]} is both asked for and left out")
@@ -117,6 +119,19 @@ def patches_for(extension: Extension, tag: KernelTag) -> tuple[tuple[Path, Kerne
         if tag.includes(variant.since):
             chosen |= {patch_number(path): (path, variant.base) for path in variant.patches}
     return tuple(chosen[number] for number in sorted(chosen))
+
+
+def with_required(extensions: Sequence[Extension], extension: Extension) -> tuple[Extension, ...]:
+    """Return an extension after all it requires; those not among ``extensions`` are left out."""
+    named = {each.name: each for each in extensions}
+    reached: set[str] = set()
+    todo = [extension.name]
+    while todo:
+        name = todo.pop()
+        if name in named and name not in reached:
+            reached.add(name)
+            todo.extend(named[name].requires)
+    return tuple(each for each in extensions if each.name in reached)
 
 
 def patch_number(path: Path) -> str:
@@ -206,7 +221,10 @@ def _variants(folder: Path, read: _Description) -> tuple[Variant, ...]:
             raise _fault(where, f'variants."{since}"', f"missing for the folder {entry.name}/")
         if read.base is None:
             raise _fault(where, "base", f"missing, though there is {entry.name}/")
-        found.append(Variant(since, bases.pop(since), _patch_files(entry)))
+        base = bases.pop(since)
+        if not base.includes(since):
+            raise _fault(where, f'variants."{since}".base', f"{since} does not speak for {base}")
+        found.append(Variant(since, base, _patch_files(entry)))
     for since in bases:
         raise _fault(where, f'variants."{since}"', f"there is no folder {_SINCE}{since}/")
     return tuple(sorted(found, key=lambda variant: variant.since))
@@ -322,14 +340,3 @@ def _lookup(named: dict[str, Extension], name: str) -> Extension:
 def _like(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name.lower(), list(known), n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
-
-
-def _with_required(named: dict[str, Extension], wanted: Iterable[str]) -> set[str]:
-    reached: set[str] = set()
-    todo = list(wanted)
-    while todo:
-        name = todo.pop()
-        if name not in reached:
-            reached.add(name)
-            todo.extend(named[name].requires)
-    return reached

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What patches were made on: the files a 3-way merge starts from, and where files went.
+
+A patch names the blobs it was made on. They are in the store when its base
+kernel is; for the later patches of a series only once the earlier ones were
+applied to that base, which is done here when a merge asks for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from workbench.extensions import patches_for, with_required
+from workbench.gitapply import Entry, SmallIndex
+from workbench.growing import GrowingTree
+from workbench.patchfile import PatchFile, read_patch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+    from workbench.gitstore import Store
+    from workbench.model import Extension, Kernel, KernelTag
+
+_SIMILAR = "-M50%"
+
+
+class Bases:
+    """The declared bases of a series, brought in and worked out as merges need them."""
+
+    def __init__(
+        self,
+        store: Store,
+        extensions: Sequence[Extension],
+        folder: Path,
+        obtain: Callable[[KernelTag], Kernel],
+    ) -> None:
+        """``obtain`` is asked for a base that is not in the store; ``folder`` is scratch."""
+        self._store = store
+        self._extensions = extensions
+        self._folder = folder
+        self._obtain = obtain
+        self._kernels: dict[KernelTag, Kernel] = {}
+        self._made_on: dict[tuple[str, KernelTag], dict[Path, dict[str, str]]] = {}
+        self._added: dict[tuple[str, str], str] = {}
+
+    def with_blobs(
+        self, patch: PatchFile, extension: Extension, base: KernelTag
+    ) -> PatchFile | None:
+        """Return the patch such that every blob it says it was made on is in the store.
+
+        None when that cannot be: it does not apply to its declared base either.
+        """
+        if self._all_known(patch):
+            return patch
+        made_on = self._materialised(extension, base).get(patch.path)
+        if self._all_known(patch):
+            return patch
+        if made_on is None:
+            return None
+        changes = (
+            change.made_on(made_on[change.old]) if change.old and change.hunks else change
+            for change in patch.changes
+        )
+        return replace(patch, changes=tuple(changes))
+
+    def moved(self, paths: Iterable[str], base: KernelTag, kernel: Kernel) -> dict[str, str]:
+        """Tell under which names files of the base are in the kernel now, if git finds them.
+
+        Only files the kernel has and the base has not can be a renamed one.
+        """
+        source = self._kernel(base)
+        gone = GrowingTree(self._store, source.tree, self._folder)
+        files = {path: entry for path in paths if (entry := gone.file(path))}
+        if not files:
+            return {}
+        before = self._small_tree("gone", files)
+        after = self._added_files(source, kernel)
+        found = self._store.git(
+            "diff-tree", "-r", "-z", _SIMILAR, "-l0", "--diff-filter=R", "--name-status",
+            before, after,
+        )  # fmt: skip
+        words = found.split("\0")
+        return dict(zip(words[1::3], words[2::3], strict=False))
+
+    def _all_known(self, patch: PatchFile) -> bool:
+        needed = (change.old_oid for change in patch.changes if change.old and change.hunks)
+        return all(oid and self._known(oid) for oid in needed)
+
+    def _known(self, oid: str) -> bool:
+        try:
+            self._store.cat_file(oid)
+        except KeyError:
+            return False
+        return True
+
+    def _kernel(self, tag: KernelTag) -> Kernel:
+        if tag not in self._kernels:
+            self._kernels[tag] = self._store.kernel(str(tag)) or self._obtain(tag)
+        return self._kernels[tag]
+
+    def _materialised(self, extension: Extension, base: KernelTag) -> dict[Path, dict[str, str]]:
+        """Apply an extension, and what it requires, to its base.
+
+        Returns the blobs each patch that applies there was applied to.
+        """
+        key = extension.name, base
+        if key in self._made_on:
+            return self._made_on[key]
+        folder = self._folder / f"base-{len(self._made_on)}"
+        folder.mkdir()
+        tree = GrowingTree(self._store, self._kernel(base).tree, folder)
+        made_on: dict[Path, dict[str, str]] = {}
+        for each in with_required(self._extensions, extension):
+            for path, _ in patches_for(each, base):
+                patch = read_patch(path)
+                before = {name: entry.oid for name in patch.touched if (entry := tree.file(name))}
+                if tree.apply(patch)[0].applied:
+                    made_on[path] = before
+        self._made_on[key] = made_on
+        return made_on
+
+    def _added_files(self, base: Kernel, kernel: Kernel) -> str:
+        """Return a tree of just the files that came since the base."""
+        key = base.tree, kernel.tree
+        if key not in self._added:
+            listed = self._store.git(
+                "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", base.tree, kernel.tree
+            )
+            words = listed.split("\0")
+            heads = (head.split(" ") for head in words[0::2] if head)
+            files = {
+                path: Entry(head[1], head[3])
+                for head, path in zip(heads, words[1::2], strict=False)
+            }
+            self._added[key] = self._small_tree("added", files)
+        return self._added[key]
+
+    def _small_tree(self, name: str, files: dict[str, Entry]) -> str:
+        file = self._folder / f"{name}-index"
+        file.unlink(missing_ok=True)
+        index = SmallIndex(self._store, file)
+        index.put(files)
+        return index.write_tree()

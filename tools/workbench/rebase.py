@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Port the series to a kernel without a work tree, and say what became of each patch.
+
+The result is what ``git am -3`` gives, patch by patch: first the patch as it
+stands (lines may have moved), then a 3-way merge from the files it was made
+on. A patch that is no good is left out and the next ones are still tried.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench import series
+from workbench.bases import Bases
+from workbench.conflicts import Explainer
+from workbench.extensions import patches_for
+from workbench.growing import GrowingTree
+from workbench.model import Conflict, PatchOutcome, PatchState, RebasedSeries
+from workbench.patchfile import PatchFile, read_patch
+from workbench.progress import Progress, Silent
+from workbench.threeway import Merge, Merger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from workbench.gitapply import Entry
+    from workbench.gitstore import Store
+    from workbench.model import Extension, Kernel, KernelTag
+    from workbench.paths import Paths
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A patch to port, and the tag it was made on."""
+
+    extension: Extension
+    patch: PatchFile
+    base: KernelTag
+
+    @property
+    def label(self) -> str:
+        """The patch's name in its extension: ``0001-x.patch``, ``since-v6.12/0001-x.patch``."""
+        path = self.patch.path
+        return f"{path.parent.name}/{path.name}" if path.parent.name.startswith("since-") else path.name
+
+
+@dataclass(frozen=True)
+class _Ported:
+    """What became of one patch; ``changes`` are the files it changed, if it went in."""
+
+    state: PatchState
+    changes: Mapping[str, Entry | None] = field(default_factory=dict)
+    offsets: tuple[int, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    detail: str = ""
+
+
+def rebase(
+    paths: Paths,
+    store: Store,
+    kernel: Kernel,
+    extensions: Sequence[Extension],
+    progress: Progress | None = None,
+    *,
+    obtain_base: Callable[[KernelTag], Kernel] | None = None,
+) -> RebasedSeries:
+    """Port the patches of ``extensions``, in their order, to ``kernel``.
+
+    Never stops at the first patch that does not apply. ``obtain_base`` brings
+    the kernel a patch was made on, should a merge need one that is not in the
+    store (None: download it). UsageError for a malformed patch, before
+    anything is tried.
+    """
+    progress = progress or Silent()
+    tasks = [
+        _Task(extension, read_patch(path), base)
+        for extension in extensions
+        for path, base in patches_for(extension, kernel.tag)
+    ]
+    obtain = obtain_base or _downloaded(paths, progress)
+    with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
+        porter = _Porter(store, kernel, Bases(store, extensions, Path(name), obtain), Path(name))
+        porter.tree.load(path for task in tasks for path in task.patch.touched)
+        ported = []
+        for number, task in enumerate(tasks):
+            progress.step(f"{kernel.name}: rebase", number, len(tasks))
+            ported.append(porter.port(task))
+    return _written(store, kernel, tuple(each.name for each in extensions), tasks, ported)
+
+
+def _downloaded(paths: Paths, progress: Progress) -> Callable[[KernelTag], Kernel]:
+    def obtain(tag: KernelTag) -> Kernel:
+        from workbench import source
+
+        progress.note(f"a 3-way merge needs {tag}, which a patch was made on")
+        return source.obtain(paths, str(tag), repo=None, progress=progress)
+
+    return obtain
+
+
+def _written(
+    store: Store,
+    kernel: Kernel,
+    names: tuple[str, ...],
+    tasks: Sequence[_Task],
+    ported: Sequence[_Ported],
+) -> RebasedSeries:
+    """Make the commits, and put outcomes beside them."""
+    ref = series.ref_name(kernel, names)
+    pairs = list(zip(tasks, ported, strict=True))
+    additions = [
+        series.Addition(task.patch.mail, each.changes) for task, each in pairs if each.changes
+    ]
+    commits = series.write(store, kernel, ref, additions)
+    left = iter(commits)
+    outcomes = tuple(
+        PatchOutcome(
+            extension=task.extension.name,
+            patch=task.label,
+            subject=task.patch.mail.subject,
+            state=each.state,
+            commit=next(left) if each.changes else None,
+            offsets=each.offsets,
+            conflicts=each.conflicts,
+            detail=each.detail,
+        )
+        for task, each in pairs
+    )
+    commit = commits[-1] if commits else kernel.commit
+    tree = store.git("rev-parse", f"{commit}^{{tree}}") if commits else kernel.tree
+    return RebasedSeries(kernel, names, outcomes, commit, tree, ref)
+
+
+class _Porter:
+    """Ports patches one after the other onto one growing tree."""
+
+    def __init__(self, store: Store, kernel: Kernel, bases: Bases, folder: Path) -> None:
+        self.tree = GrowingTree(store, kernel.tree, folder)
+        self._store = store
+        self._kernel = kernel
+        self._bases = bases
+        self._folder = folder
+        self._merger = Merger(store, self.tree, folder)
+
+    def port(self, task: _Task) -> _Ported:
+        """Port one patch, and change the tree when it goes in."""
+        applied, changes = self.tree.apply(task.patch)
+        if not applied.applied:
+            return self._merged(task)
+        if not changes:
+            return _Ported(PatchState.UPSTREAM, detail="it changes nothing here")
+        state = PatchState.OFFSET if applied.offsets else PatchState.CLEAN
+        return _Ported(state, changes, applied.offsets)
+
+    def _merged(self, task: _Task) -> _Ported:
+        patch = task.patch
+        missing = self._merger.missing(patch)
+        moved = self._bases.moved(missing, task.base, self._kernel) if missing else {}
+        whole = self._bases.with_blobs(patch, task.extension, task.base)
+        merge = self._merger.merge(whole or patch, moved, three_way=whole is not None)
+        if merge.obsolete:
+            return self._left_out(PatchState.OBSOLETE, task, merge, "")
+        if merge.clashes or merge.gone:
+            if self.tree.has_it(patch):
+                return _Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
+            why = (
+                "" if whole else f"no 3-way merge: it does not apply to its base {task.base} either"
+            )
+            return self._left_out(PatchState.CONFLICT, task, merge, why)
+        changes = self.tree.put(merge.after, patch)
+        if not changes:
+            return _Ported(PatchState.UPSTREAM, detail="merging it changes nothing")
+        followed = (f"{old} is {new} here" for old, new in sorted(merge.followed.items()))
+        return _Ported(PatchState.THREE_WAY, changes, detail="; ".join(followed))
+
+    def _left_out(self, state: PatchState, task: _Task, merge: Merge, why: str) -> _Ported:
+        explainer = Explainer(self._store, self._folder, self._remedy(task))
+        conflicts = [each for clash in merge.clashes for each in explainer.explain(clash)]
+        conflicts += [explainer.explain_gone(change, self._kernel.name) for change in merge.gone]
+        gone = ", ".join(change.old or "" for change in merge.gone)
+        claims = [
+            f"Applied-Upstream: {value}" for value in task.patch.mail.trailer("Applied-Upstream")
+        ]
+        parts = [why, f"gone upstream: {gone}" if gone else "", *claims]
+        detail = "; ".join(part for part in parts if part)
+        return _Ported(state, conflicts=tuple(conflicts), detail=detail)
+
+    def _remedy(self, task: _Task) -> str:
+        """Name the patch file that would mend it."""
+        tag = self._kernel.tag
+        taken = {variant.since for variant in task.extension.variants}
+        series_start = type(tag).parse(tag.series)
+        fits = task.base.series != tag.series and series_start not in taken
+        since = series_start if fits else tag
+        folder = f"patches/{task.extension.name}/since-{since}"
+        return (
+            f"write {folder}/{task.patch.path.name} for {self._kernel.name} "
+            f'and a table [variants."{since}"] with base = "{tag}" in extension.toml'
+        )
