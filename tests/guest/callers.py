@@ -80,8 +80,6 @@ def _write_by_int80(descriptor: int, data: bytes) -> int:
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=flags, prot=everything)
     page.write(_WRITE_BY_INT80 + data)
     start = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    call = ctypes.CFUNCTYPE(
-        ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t
-    )(start)
+    call = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)(start)
     result = call(descriptor, start + len(_WRITE_BY_INT80), len(data))
     return 0 if result == len(data) else int(-result) & 0xFF

@@ -53,10 +53,10 @@ def ends(request: pytest.FixtureRequest) -> tuple[str, str]:
     return V4 if request.param == "ipv4" else V6
 
 
-def larval(ends: tuple[str, str], seconds: int, **fields: int) -> xm.Sa:
+def larval(ends: tuple[str, str], seconds: int, proto: int = xm.PROTO_ESP) -> xm.Sa:
     """Return what ALLOCSPI is asked for: a lifetime of so many seconds, 0 for no word of it."""
     lifetime = xm.Lifetime(0, 0, 0, 0, hard_add_seconds=seconds)
-    return xm.Sa(*ends, lifetime=lifetime, **fields)
+    return xm.Sa(*ends, proto=proto, lifetime=lifetime)
 
 
 def seconds_of(sa: xm.Sa | None) -> int | None:
@@ -125,7 +125,9 @@ def test_a_lifetime_above_int_max_is_refused(xfrm: XfrmSocket, seconds: int) -> 
 def test_a_lifetime_of_int_max_is_granted(xfrm: XfrmSocket) -> None:
     sa = xfrm.allocate_spi(larval(V4, INT_MAX))
     lives = seconds_of(sa)
-    assert lives == INT_MAX, f"ALLOCSPI's reply says the larval SA lives {lives} s, asked for INT_MAX"
+    assert lives == INT_MAX, (
+        f"ALLOCSPI's reply says the larval SA lives {lives} s, asked for INT_MAX"
+    )
     assert not wait_until(lambda: xfrm.find(sa) is None, seconds=1), (
         "the larval SA was gone within a second, asked for INT_MAX"
     )
@@ -182,7 +184,10 @@ def trap(pair: Pair) -> Iterator[tuple[XfrmSocket, Acquire]]:
     selector = xm.Selector(f"{ends[0]}/32", f"{ends[1]}/32")
     xfrm.add_policy(xm.Policy(selector, xm.DIR_OUT, xm.Template(*ends, reqid=7)))
     # The kernel may swallow the packet or say "try again"; both are fine.
-    with pair.left.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, contextlib.suppress(OSError):
+    with (
+        pair.left.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+        contextlib.suppress(OSError),
+    ):
         sender.sendto(b"caught", (ends[1], 9))
     acquire = xfrm.next_acquire(5)
     assert acquire is not None, "traffic under a policy without an SA made no ACQUIRE within 5 s"
@@ -193,7 +198,7 @@ def trap(pair: Pair) -> Iterator[tuple[XfrmSocket, Acquire]]:
 def larval_of(acquire: Acquire, seconds: int) -> xm.Sa:
     """Return the ALLOCSPI that answers an ACQUIRE."""
     ends = (acquire.source, acquire.destination)
-    return larval(ends, seconds, sequence=acquire.sequence, reqid=7)
+    return replace(larval(ends, seconds), sequence=acquire.sequence, reqid=7)
 
 
 @pytest.mark.control
@@ -241,9 +246,7 @@ def test_updsa_does_not_inherit(xfrm: XfrmSocket, ends: tuple[str, str]) -> None
 def test_newsa_for_the_acquire_does_not_inherit(trap: tuple[XfrmSocket, Acquire]) -> None:
     xfrm, acquire = trap
     first = xfrm.allocate_spi(larval_of(acquire, 2))
-    made = replace(
-        larval_of(acquire, 0), spi=0x1000, lifetime=xm.Lifetime(), attributes=KEYED
-    )
+    made = replace(larval_of(acquire, 0), spi=0x1000, lifetime=xm.Lifetime(), attributes=KEYED)
     xfrm.add(made)
     assert xfrm.find(first) is None, "NEWSA of the acquire's sequence number left the larval SA"
     gone = wait_until(lambda: xfrm.find(made) is None, seconds=4)

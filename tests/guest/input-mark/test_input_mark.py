@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""E6: XFRMA_SET_MARK on an input SA marks what it decrypted, on both ways in.
+
+The ESP comes from scapy through a TUN device: with NAPI it is decrypted in
+GRO, before any netfilter hook, without NAPI on the slow path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+import xfrm_messages as xm
+from esp_oracle import EspOracle
+from netfilter import seen, watch
+from netlink_frames import NetlinkRefusedError
+from wire import Wire, is_esp, wire
+from xfrm_netlink import XfrmSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from namespaces import Namespace
+
+KEY = bytes(range(20))
+PORT = 4242
+PACKETS = 3
+BOTH_WAYS = pytest.mark.parametrize("way", ["slow", "gro"])
+FAMILIES = pytest.mark.parametrize("family", [xm.AF_INET, xm.AF_INET6], ids=["ipv4", "ipv6"])
+MODES = pytest.mark.parametrize(
+    "mode", [xm.MODE_TRANSPORT, xm.MODE_TUNNEL], ids=["transport", "tunnel"]
+)
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A namespace that takes ESP from the wire."""
+
+    namespace: Namespace
+    xfrm: XfrmSocket
+    wire: Wire
+
+    def sa(self, family: int, mode: int, *attributes: tuple[str, bytes]) -> xm.Sa:
+        """Install an input SA with further attributes and return it."""
+        ends = (Wire.FAR4, Wire.NEAR4) if family == xm.AF_INET else (Wire.FAR6, Wire.NEAR6)
+        made = xm.Sa(*ends, spi=0x1234, mode=mode, attributes=(xm.aead(KEY), *attributes))
+        self.xfrm.add(made)
+        if mode == xm.MODE_TUNNEL:
+            # Without a policy that asks for it, what a tunnel carried is dropped.
+            template = xm.Template(*ends, mode=mode)
+            everything = xm.Selector.everything(family)
+            self.xfrm.add_policy(xm.Policy(everything, xm.DIR_IN, template))
+        return made
+
+    def inject(self, sa: xm.Sa, inner: tuple[str, str] | None = None) -> int:
+        """Send three sealed datagrams in and return how many a socket received."""
+        oracle = EspOracle(sa, KEY)
+        with self.namespace.socket(sa.family, socket.SOCK_DGRAM) as receiver:
+            receiver.bind(("", PORT))
+            if sa.mode == xm.MODE_TUNNEL and inner is None:
+                inner = (sa.source, sa.destination)
+            for _ in range(PACKETS):
+                self.wire.send(oracle.seal(b"marked?", inner=inner, port=PORT))
+            received = 0
+            with contextlib.suppress(TimeoutError):
+                while received < PACKETS:
+                    receiver.settimeout(2)
+                    receiver.recv(100)
+                    received += 1
+        return received
+
+
+@pytest.fixture
+def plug(netns: Namespace) -> Iterator[Callable[[str], Gateway]]:
+    """Give a function that makes the gateway, its packets to come by the "gro" or "slow" way."""
+    with contextlib.ExitStack() as undo:
+
+        def make(way: str) -> Gateway:
+            plugged = undo.enter_context(wire(netns, gro=way == "gro"))
+            with netns.inside():
+                xfrm = undo.enter_context(contextlib.closing(XfrmSocket()))
+            return Gateway(netns, xfrm, plugged)
+
+        yield make
+
+
+def words(marks: tuple[int, ...]) -> str:
+    """Return marks as a message shows them."""
+    return ", ".join(f"{mark:#x}" for mark in marks) or "nothing"
+
+
+@pytest.mark.proof(red=r"the decrypted packets carry the mark 0x0, expected 0x10$")
+@BOTH_WAYS
+@FAMILIES
+@MODES
+def test_what_was_decrypted_is_marked(
+    plug: Callable[[str], Gateway], way: str, family: int, mode: int
+) -> None:
+    gateway = plug(way)
+    watch(gateway.namespace, port=PORT)
+    received = gateway.inject(gateway.sa(family, mode, *xm.set_mark(0x10, 0xFF)))
+    found = seen(gateway.namespace)
+    assert received == PACKETS, f"{received} of {PACKETS} datagrams were received"
+    assert found.marks == (0x10,), (
+        f"the decrypted packets carry the mark {words(found.marks)}, expected 0x10"
+    )
+    assert found.outer == (0 if way == "gro" else PACKETS), (
+        f"prerouting saw {found.outer} ESP packets: they came in on the other way than meant"
+    )
+
+
+@pytest.mark.control
+@BOTH_WAYS
+@FAMILIES
+def test_without_set_mark_nothing_is_marked(
+    plug: Callable[[str], Gateway],
+    way: str,
+    family: int,
+) -> None:
+    gateway = plug(way)
+    watch(gateway.namespace, port=PORT)
+    received = gateway.inject(gateway.sa(family, xm.MODE_TRANSPORT))
+    found = seen(gateway.namespace)
+    assert received == PACKETS, f"{received} of {PACKETS} datagrams were received"
+    assert found.marks == (0,), f"without SET_MARK the marks are {words(found.marks)}, expected 0x0"
+
+
+@pytest.mark.proof(red=r"the mark 0xab00 became 0xab00 in decryption, expected 0xab10$")
+@FAMILIES
+def test_the_mask_spares_the_prior_mark(plug: Callable[[str], Gateway], family: int) -> None:
+    gateway = plug("slow")
+    watch(gateway.namespace, port=PORT, prior_mark=0xAB00)
+    gateway.inject(gateway.sa(family, xm.MODE_TRANSPORT, *xm.set_mark(0x10, 0xFF)))
+    marks = seen(gateway.namespace).marks
+    assert marks == (0xAB10,), (
+        f"the mark 0xab00 became {words(marks)} in decryption, expected 0xab10"
+    )
+
+
+@pytest.mark.proof(red=r"without a mask the mark 0xab00 became 0xab00, expected 0x10$")
+def test_no_mask_replaces_the_prior_mark(plug: Callable[[str], Gateway]) -> None:
+    gateway = plug("slow")
+    watch(gateway.namespace, port=PORT, prior_mark=0xAB00)
+    sa = gateway.sa(xm.AF_INET, xm.MODE_TRANSPORT, *xm.set_mark(0x10))
+    gateway.inject(sa)
+    marks = seen(gateway.namespace).marks
+    assert marks == (0x10,), f"without a mask the mark 0xab00 became {words(marks)}, expected 0x10"
+
+
+@pytest.mark.proof(red=r"SET_MARK without a mask is dumped with the mask None, expected ffffffff$")
+def test_no_mask_is_dumped_as_all_ones(plug: Callable[[str], Gateway]) -> None:
+    gateway = plug("slow")
+    found = gateway.xfrm.find(gateway.sa(xm.AF_INET, xm.MODE_TRANSPORT, *xm.set_mark(0x10)))
+    assert found is not None, "the SA is not in the dump"
+    mask = found.attribute("XFRMA_SET_MARK_MASK")
+    shown = None if mask is None else f"{struct.unpack('=I', mask)[0]:x}"
+    assert shown == "ffffffff", (
+        f"SET_MARK without a mask is dumped with the mask {shown}, expected ffffffff"
+    )
+
+
+@pytest.mark.proof(red=r"0 of 3 datagrams took the route of the mark$")
+@BOTH_WAYS
+@FAMILIES
+def test_policy_routing_sees_the_mark(
+    plug: Callable[[str], Gateway],
+    way: str,
+    family: int,
+) -> None:
+    gateway = plug(way)
+    inner = ("10.77.0.2", "10.77.0.1") if family == xm.AF_INET else ("fd77::2", "fd77::1")
+    prefix = "10.77.0.1/32" if family == xm.AF_INET else "fd77::1/128"
+    version = "-4" if family == xm.AF_INET else "-6"
+    # The inner destination is ours in table 10 only, which only the mark leads to.
+    gateway.namespace.run(["ip", version, "rule", "add", "fwmark", "0x10/0xff", "table", "10"])
+    gateway.namespace.ip(
+        f"route add local {prefix} dev lo table 10",
+        f"route add {inner[0]} dev {Wire.DEVICE}",
+    )
+    received = gateway.inject(
+        gateway.sa(family, xm.MODE_TUNNEL, *xm.set_mark(0x10, 0xFF)), inner=inner
+    )
+    assert received == PACKETS, f"{received} of {PACKETS} datagrams took the route of the mark"
+
+
+@pytest.mark.proof(red=r"the ESP packets left with the mark 0x0, expected 0x10$")
+@FAMILIES
+def test_an_output_sa_marks_what_it_encrypted(plug: Callable[[str], Gateway], family: int) -> None:
+    gateway = plug("slow")
+    ends = (Wire.NEAR4, Wire.FAR4) if family == xm.AF_INET else (Wire.NEAR6, Wire.FAR6)
+    watch(gateway.namespace, port=PORT)
+    sa = xm.Sa(*ends, spi=0x4321, attributes=(xm.aead(KEY), *xm.set_mark(0x10, 0xFF)))
+    gateway.xfrm.add(sa)
+    length = 32 if family == xm.AF_INET else 128
+    selector = xm.Selector(f"{ends[0]}/{length}", f"{ends[1]}/{length}")
+    gateway.xfrm.add_policy(xm.Policy(selector, xm.DIR_OUT, xm.Template(*ends)))
+    with gateway.namespace.socket(family, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"to be sealed", (ends[1], PORT))
+    packet = gateway.wire.receive(is_esp)
+    assert packet is not None, "no ESP packet left within 5 s"
+    marks = seen(gateway.namespace).esp_marks
+    assert marks == (0x10,), f"the ESP packets left with the mark {words(marks)}, expected 0x10"
+    inside = EspOracle(sa, KEY).open(packet)
+    assert inside.endswith(b"to be sealed"), f"scapy decrypted {inside!r}, expected what was sent"
+
+
+@pytest.mark.control
+@pytest.mark.parametrize("name", ["XFRMA_SET_MARK", "XFRMA_SET_MARK_MASK"])
+def test_a_short_attribute_is_refused(plug: Callable[[str], Gateway], name: str) -> None:
+    gateway = plug("slow")
+    with pytest.raises(NetlinkRefusedError) as refusal:
+        gateway.sa(xm.AF_INET, xm.MODE_TRANSPORT, ("XFRMA_SET_MARK", bytes(4)), (name, b"\0\0"))
+    assert refusal.value.errno in {22, 34}, f"{refusal.value}; expected EINVAL or ERANGE"

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What netfilter saw of the packets under test, read from one nftables table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from namespaces import Namespace
+
+_TABLE = """
+table inet seen {{
+  counter outer {{ }}
+  counter inner {{ }}
+  set marks {{ type mark; flags dynamic; size 64; }}
+  set esp_marks {{ type mark; flags dynamic; size 64; }}
+  chain before {{
+    type filter hook prerouting priority -300
+    meta l4proto esp counter name outer
+    {prior}
+  }}
+  chain input {{
+    type filter hook input priority 0
+    udp dport {port} counter name inner add @marks {{ meta mark }}
+  }}
+  chain leaving {{
+    type filter hook postrouting priority 300
+    meta l4proto esp add @esp_marks {{ meta mark }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Counts and marks of the packets of one namespace.
+
+    ``outer`` counts ESP packets in prerouting, which GRO bypasses; ``inner``
+    the datagrams that reached the input hook, ``marks`` the marks they had;
+    ``esp_marks`` the marks of the ESP packets that left.
+    """
+
+    outer: int
+    inner: int
+    marks: tuple[int, ...]
+    esp_marks: tuple[int, ...]
+
+
+def watch(namespace: Namespace, *, port: int, prior_mark: int | None = None) -> None:
+    """Begin to count; ``prior_mark`` is given to ESP packets before they are decrypted."""
+    prior = "" if prior_mark is None else f"meta l4proto esp meta mark set {prior_mark:#x}"
+    namespace.run(["nft", "-f", "-"], text=_TABLE.format(port=port, prior=prior))
+
+
+def seen(namespace: Namespace) -> Seen:
+    """Return what was counted so far."""
+    listed = json.loads(namespace.run(["nft", "-j", "list", "table", "inet", "seen"]))["nftables"]
+    counts = {
+        item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item
+    }
+    sets = {item["set"]["name"]: item["set"].get("elem", ()) for item in listed if "set" in item}
+    return Seen(
+        outer=counts["outer"],
+        inner=counts["inner"],
+        marks=tuple(sorted(sets["marks"])),
+        esp_marks=tuple(sorted(sets["esp_marks"])),
+    )
