@@ -70,11 +70,16 @@ class NetlinkRefusedError(Exception):
     """
 
     def __init__(self, request: str, errno: int, extack: str) -> None:
-        """Make one line of it: what was asked, the errno, the kernel's words."""
-        said = f": {extack}" if extack else ""
-        super().__init__(f"{request} refused: {os.strerror(errno)} (errno {errno}){said}")
+        """Keep the parts; ``request`` is what was asked."""
+        super().__init__(request, errno, extack)
+        self.request = request
         self.errno = errno
         self.extack = extack
+
+    def __str__(self) -> str:
+        """Return one line: what was asked, the errno, the kernel's words."""
+        said = f": {self.extack}" if self.extack else ""
+        return f"{self.request} refused: {os.strerror(self.errno)} (errno {self.errno}){said}"
 
 
 class _Refusal(Message):  # type: ignore[misc]
