@@ -135,7 +135,7 @@ def reddened(bench: Bench, course: Course) -> Course:
     if plan.red is Red.NONE or not names:
         return course
     request = _request(course, plan.kernel.tree)
-    key = build.kernel_key(bench.paths, bench.store, request)
+    key = build.kernel_key(bench.paths, request)
     keys = {name: _evidence_key(bench, course, name, key) for name in names}
     found: dict[str, Evidence] = {}
     if plan.red is Red.REMEMBERED:
