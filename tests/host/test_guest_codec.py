@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import rtnl_address
 import xfrm_messages as xm
+from callers import without_net_admin
 from netlink_frames import NetlinkRefusedError, encode
 from workbench import process
 from xfrm_netlink import ESP_SPIS, XfrmSocket, spi_request_of_32_bits
@@ -307,8 +308,6 @@ def test_an_expiry_is_heard() -> None:
 @LIVE
 def test_asking_without_the_capability_is_refused() -> None:
     def work() -> None:
-        from callers import without_net_admin
-
         xfrm = XfrmSocket()
         with without_net_admin():
             xfrm.states()
