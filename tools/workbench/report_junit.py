@@ -30,7 +30,8 @@ def render(report: RunReport) -> str:
             document.add_testsuite(_suite(trial, cell))
     document.update_statistics()
     data = document.tostring()
-    return data.decode() if isinstance(data, bytes) else str(data)
+    text = data.decode() if isinstance(data, bytes) else str(data)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
 
 
 def _suite(trial: Trial, cell: Cell) -> junitparser.TestSuite:

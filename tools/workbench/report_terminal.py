@@ -53,7 +53,7 @@ def matrix(report: RunReport) -> Table:
     table.add_column("extension")
     rows: dict[str, dict[int, Cell]] = {}
     for column, trial in enumerate(report.trials):
-        flavour = "" if trial.flavour == "plain" else f"\n{trial.flavour}"
+        flavour = "" if trial.flavour == "plain" else f" {trial.flavour}"
         table.add_column(trial.kernel.name + flavour)
         for cell in trial.cells:
             rows.setdefault(cell.extension, {})[column] = cell

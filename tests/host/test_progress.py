@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Progress: plain lines in a pipe, one moving line on a terminal; old runs are pruned."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from workbench import progress, runs
+from workbench.live import Live
+from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_plain_says_a_step_once() -> None:
+    stream = io.StringIO()
+    plain = progress.Plain(stream)
+    for done in range(3):
+        plain.step("building", done, 3)
+    plain.note("a note")
+    plain.step("booting")
+    assert stream.getvalue() == "building\na note\nbooting\n"
+
+
+@pytest.mark.parametrize(
+    ("terminal", "term", "kind"),
+    [(False, "xterm", progress.Plain), (True, "dumb", progress.Plain), (True, "xterm", Live)],
+)
+def test_the_display_fits_stderr(
+    monkeypatch: pytest.MonkeyPatch, term: str, kind: type, *, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal() if terminal else io.StringIO())
+    monkeypatch.setenv("TERM", term)
+    with progress.shown() as display:
+        assert isinstance(display, kind)
+
+
+def test_live_keeps_notes_as_they_are_and_leaves_the_terminal_usable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Live(stream) as live:
+        live.step("compile [x]", 3, 10)
+        live.note("see [red]/a/b[/red]")
+        live.step("boot")
+    said = stream.getvalue()
+    assert "see [red]/a/b[/red]" in said
+    assert "compile [x]" in said
+    assert said.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in said
+
+
+def test_live_gives_the_cursor_back_when_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with pytest.raises(KeyboardInterrupt), Live(stream):
+        raise KeyboardInterrupt
+    assert "\x1b[?25h" in stream.getvalue()
+
+
+def test_old_runs_go_and_other_files_stay(tmp_path: Path) -> None:
+    paths = Paths(tmp_path, tmp_path / "cache", tmp_path / "state")
+    paths.runs.mkdir(parents=True)
+    (paths.runs / "mine").mkdir()
+    for number in range(runs.KEPT + 5):
+        (paths.runs / f"20260101-0000{number:02}-7").mkdir()
+    made = runs.new_run(paths)
+    names = sorted(path.name for path in paths.runs.iterdir())
+    assert made.is_dir()
+    assert len(names) == runs.KEPT + 1
+    assert "mine" in names
+    assert "20260101-000000-7" not in names

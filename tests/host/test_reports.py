@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The same report as a matrix, as JSON, as JUnit and as KTAP."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from workbench import (
+    atomic,
+    campaign,
+    report_json,
+    report_junit,
+    report_ktap,
+    report_terminal,
+)
+from workbench.checks import CheckResult, checks
+from workbench.model import (
+    BuildFailure,
+    Kernel,
+    KernelTag,
+    PatchOutcome,
+    PatchState,
+    RebasedSeries,
+    SelftestReport,
+    SelftestResult,
+    Splat,
+    SplatKind,
+    TestKind,
+)
+from workbench.order import Outputs
+from workbench.prove import Proof, ProofState
+from workbench.verdict import Cell, CellState, Reason, RunReport, Trial
+
+OLD = Kernel("v5.10.262", KernelTag(5, 10, 262), "a" * 40, "b" * 40, origin="store")
+NEW = replace(OLD, name="v6.12.107", tag=KernelTag(6, 12, 107))
+PROOF = SelftestResult(
+    "ext", "ext/test_x.py::test_p[a#b]", TestKind.PROOF, "passed", "old", seconds=0.5
+)
+FAILED = SelftestResult(
+    "two", "two/test_y.py::test_y", TestKind.CONTROL, "failed", message="no\x1b<&", detail="trace"
+)
+BROKEN = replace(FAILED, nodeid="two/test_y.py::test_z", outcome="error", message="no device")
+SKIPPED = replace(FAILED, nodeid="two/test_y.py::test_s", outcome="skipped", message="Skipped: x")
+GOOD = Cell(
+    "ext", CellState.GREEN, tests=(PROOF,), proofs=(Proof(PROOF.nodeid, ProofState.RED, "m", "o"),)
+)
+CELLS = (
+    replace(GOOD, remembered=True),
+    Cell(
+        "two",
+        CellState.CRASH,
+        (Reason("panic in test_q", "console: /c", "look"),),
+        (FAILED, BROKEN, SKIPPED),
+        lost=("two/test_y.py::test_q",),
+    ),
+    Cell("three", CellState.CONFLICT, (Reason("three/0001 conflicts at a.c:3"),)),
+)
+GUEST = SelftestReport(
+    (PROOF,), 2, finished=False, exit_status=None, boot_seconds=1.0, seconds=4.0,
+    splats=(Splat(SplatKind.PANIC, "Kernel panic", "around", 3.0, "two/test_y.py::test_q"),),
+)  # fmt: skip
+SERIES = RebasedSeries(
+    NEW, ("ext",), (PatchOutcome("ext", "0001-x.patch", "x", PatchState.CLEAN, "c" * 40),),
+    "c" * 40, "d" * 40, "refs/kpw/x",
+)  # fmt: skip
+REPORT = RunReport(
+    (
+        Trial(OLD, "plain", "x86_64", (replace(GOOD, upstream=True, proofs=()),)),
+        Trial(NEW, "debug", "x86_64", CELLS, SERIES, None, (GUEST,), ("a note",)),
+    ),
+    "2026-11-23T12:00:00+0000",
+    12.3,
+    Path("/state/runs/1"),
+)
+
+
+def text_of(report: RunReport) -> str:
+    stream = io.StringIO()
+    report_terminal.show(report, stream)
+    return stream.getvalue()
+
+
+def test_the_matrix_has_a_row_per_extension_and_a_column_per_kernel() -> None:
+    said = text_of(REPORT)
+    assert re.search(r"extension\s+v5\.10\.262\s+v6\.12\.107", said)
+    assert re.search(r"^\s*ext\s+green 1/1\s+green 1/1", said, re.MULTILINE)
+    assert re.search(r"upstream\s+red 1/1 \(remembered\)", said)
+    assert re.search(r"^\s*two\s+-\s+crash 0/4", said, re.MULTILINE)
+    assert re.search(r"^\s*three\s+-\s+conflict\s*$", said, re.MULTILINE)
+
+
+def test_every_cell_that_is_not_green_has_its_reason_on_a_line_of_its_own() -> None:
+    lines = text_of(REPORT).splitlines()
+    assert "two on v6.12.107: panic in test_q; console: /c; look" in lines
+    assert "three on v6.12.107: three/0001 conflicts at a.c:3" in lines
+    assert "note: v6.12.107: a note" in lines
+    assert "verdict: BAD (exit code 5), 12.3 s, kept in /state/runs/1" in lines
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_no_color_is_respected(
+    monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", no_color)
+    if not no_color:
+        monkeypatch.delenv("NO_COLOR")
+    stream = Terminal()
+    report_terminal.show(REPORT, stream)
+    assert ("\x1b[32m" in stream.getvalue()) is coloured
+
+
+def test_a_pipe_gets_no_escape_codes() -> None:
+    assert "\x1b" not in text_of(REPORT)
+
+
+def test_every_cell_that_is_not_green_has_a_check_that_did_not_pass() -> None:
+    for state in CellState:
+        cell = Cell("x", state, (Reason("why"),) if state is not CellState.GREEN else ())
+        bad = [each for each in checks(cell) if each.result is not CheckResult.PASS]
+        assert bool(bad) is (state is not CellState.GREEN)
+
+
+def test_json_says_it_all() -> None:
+    data = json.loads(report_json.render(REPORT))
+    assert (data["kpw"], data["verdict"], data["exit_code"]) == (1, "bad", 5)
+    trial = data["trials"][1]
+    assert trial["kernel"] == "v6.12.107"
+    assert trial["patches"][0]["state"] == "clean"
+    assert trial["guests"][0]["splats"][0]["test"] == "two/test_y.py::test_q"
+    ext, two, three = trial["cells"]
+    assert ext["proofs"][0]["state"] == "red for the stated reason"
+    assert ext["red_remembered"]
+    assert two["reasons"] == [
+        {"what": "panic in test_q", "where": "console: /c", "next_step": "look"}
+    ]
+    assert two["lost"] == ["two/test_y.py::test_q"]
+    assert three["state"] == "conflict"
+
+
+def test_json_of_a_failed_build() -> None:
+    failure = BuildFailure(NEW, "t", "plain", "a.c:1: error", "excerpt", Path("/log"))
+    data = report_json.as_data(RunReport((Trial(NEW, "plain", "x", (), build=failure),)))
+    assert data["trials"][0]["build"] == {
+        "failed": "a.c:1: error",
+        "excerpt": "excerpt",
+        "log": "/log",
+    }
+
+
+def test_junit_keeps_error_apart_from_failure() -> None:
+    root = ET.fromstring(report_junit.render(REPORT))  # noqa: S314 - our own document
+    suites = {suite.get("name"): suite for suite in root.iter("testsuite")}
+    assert set(suites) == {"v5.10.262.ext", *(f"v6.12.107.{n}" for n in ("ext", "two", "three"))}
+    two = suites["v6.12.107.two"]
+    cases = {case.get("name"): [child.tag for child in case] for case in two.iter("testcase")}
+    assert cases == {
+        "test_y.py::test_y": ["failure"],
+        "test_y.py::test_z": ["error"],
+        "test_y.py::test_s": ["skipped"],
+        "test_y.py::test_q": ["error"],
+    }
+    assert (two.get("failures"), two.get("errors"), two.get("skipped")) == ("1", "2", "1")
+    assert suites["v6.12.107.three"].get("errors") == "1"
+    assert suites["v6.12.107.ext"].get("tests") == "2"
+
+
+def test_ktap_plans_count_and_every_parent_says_what_its_children_came_to() -> None:
+    lines = report_ktap.render(REPORT).splitlines()
+    assert lines[0] == "KTAP version 1"
+    assert lines[1] == "1..2"
+    for at, line in enumerate(lines):
+        plan = re.fullmatch(r"( *)1\.\.(\d+)", line)
+        if plan:
+            depth = plan[1]
+            rest = lines[at + 1 :]
+            inside = []
+            for other in rest:
+                if not other.startswith(depth):
+                    break
+                if re.match(rf"{depth}(not )?ok \d+ ", other):
+                    inside.append(other)
+            assert len(inside) == int(plan[2])
+    assert "ok 1 v5.10.262" in lines
+    assert "not ok 2 v6.12.107" in lines
+    assert "  ok 1 ext" in lines
+    assert "  not ok 2 two" in lines
+    assert r"    ok 1 test_x.py::test_p[a\#b]" in lines
+    assert "    ok 2 red: test_x.py::test_p[a\\#b]" in lines
+    assert "    not ok 2 test_y.py::test_z # ERROR no device" in lines
+    assert "    ok 3 test_y.py::test_s # SKIP Skipped: x" in lines
+
+
+def test_files_are_written_and_a_dash_takes_stdout(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = replace(REPORT, folder=tmp_path)
+    outputs = Outputs((("json", "-"), ("junit", str(tmp_path / "j.xml"))))
+    campaign.deliver(report, outputs)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["exit_code"] == 5
+    assert "verdict: BAD" in err
+    assert (tmp_path / "j.xml").read_text().startswith("<?xml")
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(out)
+
+
+def test_atomic_leaves_old_or_new_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "x"
+    atomic.write(file, b"old")
+
+    def full(_self: Path, _target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        atomic.write(file, b"new")
+    assert caught.value.filename == str(file)
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_atomic_follows_a_link_and_writes_through_a_device(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"")
+    (tmp_path / "link").symlink_to("real")
+    atomic.write(tmp_path / "link", b"data")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"data"
+    atomic.write(Path("/dev/null"), b"data")
+    assert not Path("/dev/null").is_file()
