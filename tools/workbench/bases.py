@@ -17,13 +17,11 @@ from workbench.growing import GrowingTree
 from workbench.patchfile import PatchFile, read_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from workbench.gitstore import Store
     from workbench.model import Extension, Kernel, KernelTag
-
-_SIMILAR = "-M50%"
 
 
 class Bases:
@@ -43,7 +41,7 @@ class Bases:
         self._obtain = obtain
         self._kernels: dict[KernelTag, Kernel] = {}
         self._made_on: dict[tuple[str, KernelTag], dict[Path, dict[str, str]]] = {}
-        self._added: dict[tuple[str, str], str] = {}
+        self._added: dict[tuple[str, str], dict[str, Entry]] = {}
 
     def with_blobs(
         self, patch: PatchFile, extension: Extension, base: KernelTag
@@ -52,10 +50,10 @@ class Bases:
 
         None when that cannot be: it does not apply to its declared base either.
         """
-        if self._all_known(patch):
+        if self.have_blobs(patch):
             return patch
         made_on = self._materialised(extension, base).get(patch.path)
-        if self._all_known(patch):
+        if self.have_blobs(patch):
             return patch
         if made_on is None:
             return None
@@ -69,22 +67,35 @@ class Bases:
         """Tell under which names files of the base are in the kernel now, if git finds them.
 
         Only files the kernel has and the base has not can be a renamed one.
+        Those of the same name or folder are asked first: to compare with all
+        of them takes seconds.
         """
         source = self._kernel(base)
-        gone = GrowingTree(self._store, source.tree, self._folder)
-        files = {path: entry for path in paths if (entry := gone.file(path))}
-        if not files:
+        tree = GrowingTree(self._store, source.tree, self._folder)
+        gone = {path: entry for path in paths if (entry := tree.file(path))}
+        if not gone:
             return {}
-        before = self._small_tree("gone", files)
-        after = self._added_files(source, kernel)
-        found = self._store.git(
-            "diff-tree", "-r", "-z", _SIMILAR, "-l0", "--diff-filter=R", "--name-status",
-            before, after,
-        )  # fmt: skip
-        words = found.split("\0")
-        return dict(zip(words[1::3], words[2::3], strict=False))
+        added = self._added_files(source, kernel)
+        places = {place for path in gone for place in _places(path)}
+        near = {path: added[path] for path in added if not places.isdisjoint(_places(path))}
+        found = self._renamed(gone, near)
+        rest = {path: entry for path, entry in gone.items() if path not in found}
+        if rest:
+            taken = set(found.values())
+            found |= self._renamed(rest, {path: added[path] for path in added if path not in taken})
+        return found
 
-    def _all_known(self, patch: PatchFile) -> bool:
+    def _renamed(self, gone: Mapping[str, Entry], added: Mapping[str, Entry]) -> dict[str, str]:
+        """Let git find renames between two sets of files."""
+        if not added:
+            return {}
+        before, after = self._small_tree("gone", gone), self._small_tree("added", added)
+        words = ("-r", "-z", "-M50%", "-l0", "--diff-filter=R", "--name-status")
+        found = self._store.git("diff-tree", *words, before, after).split("\0")
+        return dict(zip(found[1::3], found[2::3], strict=False))
+
+    def have_blobs(self, patch: PatchFile) -> bool:
+        """Tell whether the store has every blob the patch says it was made on."""
         needed = (change.old_oid for change in patch.changes if change.old and change.hunks)
         return all(oid and self._known(oid) for oid in needed)
 
@@ -121,25 +132,30 @@ class Bases:
         self._made_on[key] = made_on
         return made_on
 
-    def _added_files(self, base: Kernel, kernel: Kernel) -> str:
-        """Return a tree of just the files that came since the base."""
+    def _added_files(self, base: Kernel, kernel: Kernel) -> dict[str, Entry]:
+        """Return the files that came since the base."""
         key = base.tree, kernel.tree
         if key not in self._added:
             listed = self._store.git(
-                "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", base.tree, kernel.tree
+                "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", *key
             )
             words = listed.split("\0")
             heads = (head.split(" ") for head in words[0::2] if head)
-            files = {
+            self._added[key] = {
                 path: Entry(head[1], head[3])
                 for head, path in zip(heads, words[1::2], strict=False)
             }
-            self._added[key] = self._small_tree("added", files)
         return self._added[key]
 
-    def _small_tree(self, name: str, files: dict[str, Entry]) -> str:
+    def _small_tree(self, name: str, files: Mapping[str, Entry]) -> str:
         file = self._folder / f"{name}-index"
         file.unlink(missing_ok=True)
         index = SmallIndex(self._store, file)
         index.put(files)
         return index.write_tree()
+
+
+def _places(path: str) -> tuple[str, str]:
+    """Return a file's folder and, so that the two cannot be confused, its own name."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/", name

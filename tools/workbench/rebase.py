@@ -17,6 +17,7 @@ from workbench import series
 from workbench.bases import Bases
 from workbench.conflicts import Explainer
 from workbench.extensions import patches_for
+from workbench.filechange import ChangeKind
 from workbench.growing import GrowingTree
 from workbench.model import Conflict, PatchOutcome, PatchState, RebasedSeries
 from workbench.patchfile import PatchFile, read_patch
@@ -44,7 +45,11 @@ class _Task:
     def label(self) -> str:
         """The patch's name in its extension: ``0001-x.patch``, ``since-v6.12/0001-x.patch``."""
         path = self.patch.path
-        return f"{path.parent.name}/{path.name}" if path.parent.name.startswith("since-") else path.name
+        return (
+            f"{path.parent.name}/{path.name}"
+            if path.parent.name.startswith("since-")
+            else path.name
+        )
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,9 @@ class _Porter:
         self._bases = bases
         self._folder = folder
         self._merger = Merger(store, self.tree, folder)
+        self._left_behind: dict[str, str] = {}
+        self._not_renamed: dict[str, str] = {}
+        self._not_made: set[str] = set()
 
     def port(self, task: _Task) -> _Ported:
         """Port one patch, and change the tree when it goes in."""
@@ -157,36 +165,64 @@ class _Porter:
 
     def _merged(self, task: _Task) -> _Ported:
         patch = task.patch
-        missing = self._merger.missing(patch)
-        moved = self._bases.moved(missing, task.base, self._kernel) if missing else {}
+        if not self._bases.have_blobs(patch) and self.tree.has_it(patch):
+            return _Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
+        moved = self._moved(task)
         whole = self._bases.with_blobs(patch, task.extension, task.base)
         merge = self._merger.merge(whole or patch, moved, three_way=whole is not None)
-        if merge.obsolete:
-            return self._left_out(PatchState.OBSOLETE, task, merge, "")
         if merge.clashes or merge.gone:
             if self.tree.has_it(patch):
                 return _Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
             why = (
                 "" if whole else f"no 3-way merge: it does not apply to its base {task.base} either"
             )
-            return self._left_out(PatchState.CONFLICT, task, merge, why)
+            return self._left_out(task, merge, why)
         changes = self.tree.put(merge.after, patch)
         if not changes:
             return _Ported(PatchState.UPSTREAM, detail="merging it changes nothing")
         followed = (f"{old} is {new} here" for old, new in sorted(merge.followed.items()))
         return _Ported(PatchState.THREE_WAY, changes, detail="; ".join(followed))
 
-    def _left_out(self, state: PatchState, task: _Task, merge: Merge, why: str) -> _Ported:
+    def _moved(self, task: _Task) -> dict[str, str]:
+        """Say where the files went that the patch changes and the tree has not.
+
+        A file that keeps its name because the patch renaming it was left out
+        has not gone anywhere.
+        """
+        missing = {}
+        for path in self._merger.missing(task.patch):
+            origin = path
+            while origin in self._not_renamed and self.tree.file(origin) is None:
+                origin = self._not_renamed[origin]
+            missing[path] = origin
+        away = [origin for origin in missing.values() if self.tree.file(origin) is None]
+        moved = self._bases.moved(away, task.base, self._kernel) if away else {}
+        now = {path: moved.get(origin, origin) for path, origin in missing.items()}
+        return {path: name for path, name in now.items() if self.tree.file(name)}
+
+    def _left_out(self, task: _Task, merge: Merge, why: str) -> _Ported:
+        """Report why a patch is not in, and remember what the next ones will miss."""
         explainer = Explainer(self._store, self._folder, self._remedy(task))
         conflicts = [each for clash in merge.clashes for each in explainer.explain(clash)]
         conflicts += [explainer.explain_gone(change, self._kernel.name) for change in merge.gone]
-        gone = ", ".join(change.old or "" for change in merge.gone)
-        claims = [
-            f"Applied-Upstream: {value}" for value in task.patch.mail.trailer("Applied-Upstream")
+        gone = [change.old or "" for change in merge.gone]
+        obsolete = merge.obsolete and self._not_made.isdisjoint(gone)
+        stands_on = {
+            self._left_behind[path] for path in task.patch.touched if path in self._left_behind
+        }
+        parts = [
+            why,
+            f"not in {self._kernel.name}: {', '.join(gone)}" if gone else "",
+            f"stands on {', '.join(sorted(stands_on))}, left out" if stands_on else "",
+            *(f"Applied-Upstream: {tag}" for tag in task.patch.mail.trailer("Applied-Upstream")),
         ]
-        parts = [why, f"gone upstream: {gone}" if gone else "", *claims]
-        detail = "; ".join(part for part in parts if part)
-        return _Ported(state, conflicts=tuple(conflicts), detail=detail)
+        for change in task.patch.changes:
+            self._left_behind |= dict.fromkeys(change.paths, task.label)
+            self._not_made |= {change.new or ""} - {change.old}
+            if change.kind is ChangeKind.RENAME and change.old and change.new:
+                self._not_renamed[change.new] = change.old
+        state = PatchState.OBSOLETE if obsolete else PatchState.CONFLICT
+        return _Ported(state, conflicts=tuple(conflicts), detail="; ".join(filter(None, parts)))
 
     def _remedy(self, task: _Task) -> str:
         """Name the patch file that would mend it."""

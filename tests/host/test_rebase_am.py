@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The result of a rebase is the tree ``git am -3`` makes, patch by patch."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from toy_kernel import Files, ToyKernels, numbered
+
+from workbench.model import PatchState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORDS = ("net/xfrm/state.c", "net/ipv6/addr.c", "include/uapi/xfrm.h", "doc/xfrm.rst")
+
+
+def edited(lines: list[bytes], dice: random.Random, label: str, times: int) -> list[bytes]:
+    """Change, insert and delete some lines."""
+    lines = list(lines)
+    for turn in range(times):
+        at = dice.randrange(len(lines))
+        new = [f"{label} {turn} {step}\n".encode() for step in range(dice.randint(1, 3))]
+        match dice.randrange(4):
+            case 0:
+                lines[at : at + 1] = new
+            case 1:
+                lines[at:at] = new
+            case 2 if len(lines) > 20:
+                del lines[at : at + dice.randint(1, 4)]
+            case _:
+                lines[at] = lines[at].replace(b"\n", b" changed\n")
+    return lines
+
+
+def drifted(files: dict[str, list[bytes]], dice: random.Random) -> dict[str, list[bytes]]:
+    """Do what upstream does between two releases: edit, rename, delete."""
+    after = {}
+    for path, lines in files.items():
+        fate = dice.random()
+        name = path.replace("/", "/moved-") if fate < 0.15 else path
+        if fate < 0.95:
+            after[name] = edited(lines, dice, "upstream", dice.randint(0, 4))
+    return after
+
+
+def patched(
+    files: dict[str, list[bytes]], dice: random.Random, label: str
+) -> dict[str, list[bytes]]:
+    """Do what a patch does: edit one to three files, and now and then add, rename, delete."""
+    after = dict(files)
+    for path in dice.sample(sorted(after), min(len(after), dice.randint(1, 3))):
+        fate = dice.random()
+        if fate < 0.07:
+            del after[path]
+        elif fate < 0.14:
+            after[f"{path}-{label}"] = edited(after.pop(path), dice, label, 1)
+        else:
+            after[path] = edited(after[path], dice, label, dice.randint(1, 2))
+    if dice.random() < 0.2:
+        after[f"net/new-{label}.c"] = numbered(label, 5)
+    return after
+
+
+def joined(files: dict[str, list[bytes]]) -> Files:
+    return {path: b"".join(lines) for path, lines in files.items()}
+
+
+def compare(root: Path, seed: int) -> list[PatchState]:
+    """Port a random series both ways; return what became of its patches."""
+    dice = random.Random(seed)
+    toys = ToyKernels(root)
+    base = {path: numbered(path, dice.randint(20, 90)) for path in WORDS}
+    toys.kernel("v5.10.262", joined(base))
+    kernel = toys.kernel("v6.12.107", joined(drifted(base, dice)))
+    toys.describe("e")
+    series = []
+    for number in range(1, 5):
+        after = patched(base, dice, f"patch{number}")
+        if after != base:
+            series.append(toys.patch(f"e/{number:04}-x.patch", joined(base), joined(after)))
+        base = after
+    result = toys.rebase(kernel)
+    work = toys.work_tree(kernel)
+    ours = kernel.commit
+    for outcome, patch in zip(result.outcomes, series, strict=True):
+        said = work.am(patch)
+        ours = outcome.commit or ours
+        tree = toys.store.git("rev-parse", f"{ours}^{{tree}}")
+        assert work.tree == tree, (seed, patch.name, outcome)
+        assert said or outcome.state in {
+            PatchState.CONFLICT,
+            PatchState.OBSOLETE,
+            PatchState.UPSTREAM,
+        }, (seed, outcome)
+    assert work.tree == result.tree
+    return [outcome.state for outcome in result.outcomes]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_random_series_becomes_the_tree_git_am_makes(tmp_path: Path, seed: int) -> None:
+    compare(tmp_path, seed)
