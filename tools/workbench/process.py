@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Popen = subprocess.Popen
+STDOUT = subprocess.STDOUT
 TimeoutExpired = subprocess.TimeoutExpired
 PIPE = subprocess.PIPE
 

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Build one kernel: fragments, source tree, configuration, make, cache.
+
+A build that was made before comes from the cache in milliseconds and touches
+nothing. One that was not is made in the kernel's own working directory, where
+make compiles only what changed since the last one there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from workbench import (
+    buildlog,
+    configure,
+    fragments,
+    kernelcache,
+    process,
+    recipe,
+    sandbox,
+    sourcetree,
+    toolchain,
+)
+from workbench.errors import InfraError
+from workbench.model import BuildFailure, BuiltKernel, Kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from workbench.fragments import MergedFragments
+    from workbench.gitstore import Store
+    from workbench.model import UnmetSymbol
+    from workbench.paths import Paths
+    from workbench.progress import Progress
+    from workbench.sourcetree import Room
+
+_RECIPE: Final = 1
+"""Raise it when the same inputs come to a different kernel."""
+
+_USUAL_OBJECTS: Final = 1350
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One kernel to build: ``tree`` is the id of the (patched) source tree in the store.
+
+    ``extensions`` choose fragments only: the unpatched tree is built with the
+    same configuration as the patched one.
+    """
+
+    kernel: Kernel
+    tree: str
+    extensions: tuple[str, ...] = ()
+    flavour: str = fragments.PLAIN
+    arch: str = "x86_64"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A request with all that was found out about it."""
+
+    request: BuildRequest
+    merged: MergedFragments
+    recipe: recipe.Recipe
+    key: str
+    label: str
+
+
+def build(
+    paths: Paths, store: Store, request: BuildRequest, progress: Progress
+) -> BuiltKernel | BuildFailure:
+    """Return the kernel, from the cache or newly built, or why it does not build.
+
+    UsageError for a fragment that cannot be read or an unknown flavour,
+    InfraError when the machine fails (disk, memory, no sandbox).
+    """
+    job = _job(paths, request)
+    ready = kernelcache.find(paths, job.key, request.kernel)
+    if ready is not None:
+        return ready
+    for clash in job.merged.clashes:
+        progress.note(str(clash))
+    sandbox.require()
+    with sourcetree.held(paths, request.kernel, progress) as room:
+        # Another run may have built it while this one waited.
+        ready = kernelcache.find(paths, job.key, request.kernel)
+        return ready if ready is not None else _build(paths, store, job, room, progress)
+
+
+def kernel_key(paths: Paths, request: BuildRequest) -> str:
+    """Name the build: 16 hex digits of everything that decides its bytes."""
+    return _job(paths, request).key
+
+
+def _job(paths: Paths, request: BuildRequest) -> _Job:
+    how = recipe.load(paths, request.arch)
+    merged = fragments.load(
+        paths,
+        request.kernel.tag,
+        arch=request.arch,
+        extensions=request.extensions,
+        flavour=request.flavour,
+    )
+    parts = (
+        str(_RECIPE),
+        request.tree,
+        request.arch,
+        request.flavour,
+        merged.text,
+        toolchain.find(how).identity,
+        *toolchain.make_words(how),
+        how.target,
+        how.leave_out.digest,
+    )
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    flavour = "" if request.flavour == fragments.PLAIN else f" {request.flavour}"
+    return _Job(request, merged, how, key, f"{request.kernel.name}{flavour}")
+
+
+def _build(
+    paths: Paths, store: Store, job: _Job, room: Room, progress: Progress
+) -> BuiltKernel | BuildFailure:
+    began = time.monotonic()
+    request = job.request
+    log = room.log(request.arch, request.flavour)
+    out = room.out(request.arch, request.flavour)
+    progress.step(f"{job.label}: source tree")
+    pruned = sourcetree.switch(store, room, request.tree, job.recipe.leave_out)
+    (paths.ccache / "tmp").mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    with _compiling(out):
+        place = configure.Workplace(paths, room.src, out, log, pruned, job.recipe)
+        progress.step(f"{job.label}: configuration")
+        config = configure.configure(store, place, job.merged)
+        if isinstance(config, configure.ConfFailure):
+            return _broken(job, place)
+        if config.unmet:
+            return _unmet(job, log, config.unmet)
+        objects, is_whole = _compile(job, place, progress)
+        if objects is None:
+            return _broken(job, place)
+        return _keep(paths, job, place, time.monotonic() - began, objects if is_whole else 0)
+
+
+@contextlib.contextmanager
+def _compiling(out: Path) -> Iterator[None]:
+    """Hold an output directory; what a killed build left in it is not trusted.
+
+    A compiler that is killed leaves an object that is newer than its source,
+    which make takes for finished. So a directory that was left in the midst
+    is thrown away: ccache has what was compiled.
+    """
+    marker = out / ".kpw-building"
+    if marker.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    yield
+    marker.unlink()
+
+
+def _compile(job: _Job, place: configure.Workplace, progress: Progress) -> tuple[int | None, bool]:
+    """Run make; return the number of files compiled (None: it failed), and whether from nothing."""
+    is_whole = not (place.out / "vmlinux.o").exists()
+    usual = kernelcache.usual_objects(place.paths, job.request.flavour, _USUAL_OBJECTS)
+    total = usual if is_whole else None
+    jobs = len(os.sched_getaffinity(0))
+    argv = place.make(f"-j{jobs}", "--output-sync=target", job.recipe.target)
+    done = 0
+    progress.step(f"{job.label}: compiling", done, total)
+    with (
+        place.log.open("ab") as log,
+        process.spawned(
+            argv, env=place.environment(), stderr=process.STDOUT, cwd=place.out.parent
+        ) as child,
+    ):
+        for line in child.stdout or ():
+            log.write(line)
+            if buildlog.compiled_file(line.decode(errors="replace").rstrip()):
+                done += 1
+                progress.step(f"{job.label}: compiling", done, total and max(total, done))
+        status = child.wait()
+    return (done if status == 0 else None), is_whole
+
+
+def _keep(
+    paths: Paths, job: _Job, place: configure.Workplace, seconds: float, objects: int
+) -> BuiltKernel:
+    release = (place.out / "include/config/kernel.release").read_text(encoding="utf-8")
+    record = kernelcache.Record(
+        key=job.key,
+        tree=job.request.tree,
+        flavour=job.request.flavour,
+        release=release.strip(),
+        seconds=round(seconds, 2),
+        objects=objects,
+        toolchain=toolchain.find(job.recipe).identity,
+    )
+    files = {
+        "vmlinux": place.out / job.recipe.artefact,
+        "config": place.out / ".config",
+        "build.log": place.log,
+    }
+    return kernelcache.keep(paths, job.request.kernel, record, files)
+
+
+def _broken(job: _Job, place: configure.Workplace) -> BuildFailure:
+    text = place.log.read_text(encoding="utf-8", errors="replace")
+    fault = buildlog.machine_fault(text)
+    if fault is not None:
+        raise InfraError(fault, where=str(place.out), next_step=f"free some, and see {place.log}")
+    failure = buildlog.first_failure(text, (f"{place.src}/", f"../{place.src.name}/"))
+    return BuildFailure(
+        kernel=job.request.kernel,
+        tree=job.request.tree,
+        flavour=job.request.flavour,
+        reason=failure.reason,
+        excerpt=failure.excerpt,
+        log=place.log,
+    )
+
+
+def _unmet(job: _Job, log: Path, unmet: tuple[UnmetSymbol, ...]) -> BuildFailure:
+    first = unmet[0]
+    more = f" (and {len(unmet) - 1} more)" if len(unmet) > 1 else ""
+    lines = [describe_unmet(item) for item in unmet]
+    return BuildFailure(
+        kernel=job.request.kernel,
+        tree=job.request.tree,
+        flavour=job.request.flavour,
+        reason=describe_unmet(first) + more,
+        excerpt="\n".join(lines),
+        log=log,
+        unmet=unmet,
+    )
+
+
+def describe_unmet(item: UnmetSymbol) -> str:
+    """Return the one line about a symbol: place, what was asked and came out, why."""
+    return (
+        f"{item.fragment}:{item.line}: CONFIG_{item.symbol}={item.wanted}"
+        f" came out as {item.got}: {item.reason}"
+    )

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How a kernel of one architecture is made: kconfigs/arch/<name>.toml."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from workbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from workbench.paths import Paths
+
+_Path = Annotated[str, msgspec.Meta(pattern=r"^!?[\w*][\w*./+-]*$")]
+
+
+class LeaveOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """Which folders a source tree goes without.
+
+    ``folders`` are paths from the tree's top, ``*`` standing for any one
+    name, a leading ``!`` making an exception; the last that matches decides.
+    ``keep`` are the file names (``*`` for anything) that stay even there.
+    """
+
+    folders: tuple[_Path, ...] = ()
+    keep: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Name these rules: 12 hex digits."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
+
+    def covers(self, path: str) -> bool:
+        """Tell whether the folder at ``path`` goes."""
+        verdict = False
+        for rule in self.folders:
+            if _matches(rule.removeprefix("!"), path):
+                verdict = not rule.startswith("!")
+        return verdict
+
+    def reaches_below(self, path: str) -> bool:
+        """Tell whether any rule speaks of a folder below ``path``."""
+        depth = path.count("/") + 1
+        return any(
+            _matches("/".join(parts[:depth]), path)
+            for rule in self.folders
+            if len(parts := rule.removeprefix("!").split("/")) > depth
+        )
+
+    def keeps(self, name: str) -> bool:
+        """Tell whether a file of this name stays in a folder that goes."""
+        return any(_matches(pattern, name) for pattern in self.keep)
+
+
+class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """The words for make, and what it makes.
+
+    ``kernel_arch`` is make's ARCH, ``target`` the goal, ``artefact`` the
+    bootable file below the output directory, ``cross_compile`` the prefix of
+    the compiler's name ("" for the machine's own).
+    """
+
+    kernel_arch: str
+    target: str
+    artefact: _Path
+    cross_compile: str = ""
+    leave_out: LeaveOut = LeaveOut()
+
+    @property
+    def compiler(self) -> str:
+        """The C compiler's program name."""
+        return f"{self.cross_compile}gcc"
+
+
+def load(paths: Paths, arch: str) -> Recipe:
+    """Read an architecture's recipe; UsageError when there is none or it is malformed."""
+    path = paths.kconfigs / "arch" / f"{arch}.toml"
+    if not path.is_file():
+        known = sorted(other.stem for other in path.parent.glob("*.toml"))
+        near = difflib.get_close_matches(arch, known, n=1) or known
+        raise UsageError(
+            f"no architecture {arch!r} in {path.parent}",
+            next_step=f"did you mean {near[0]!r}?" if near else "add one",
+        )
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=Recipe)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            str(error), where=f"{path}", next_step="kconfigs/arch/x86_64.toml shows how"
+        ) from error
+
+
+def _matches(pattern: str, text: str) -> bool:
+    regex = "[^/]*".join(map(re.escape, pattern.split("*")))
+    return re.fullmatch(regex, text) is not None
