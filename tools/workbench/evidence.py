@@ -52,9 +52,9 @@ def remember(paths: Paths, key: str, extension: str, evidence: Evidence) -> None
     atomic.write(file, msgspec.json.encode(_Remembered(extension, evidence.results)))
 
 
-def key_of(kernel_key: str, image_digest: str, tests_digest: str) -> str:
-    """Name the evidence by what it depends on."""
-    parts = (str(_FORMAT), kernel_key, image_digest, tests_digest)
+def key_of(extension: str, kernel_key: str, image_digest: str, tests_digest: str) -> str:
+    """Name an extension's evidence by what it depends on."""
+    parts = (str(_FORMAT), extension, kernel_key, image_digest, tests_digest)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

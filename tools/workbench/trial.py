@@ -218,7 +218,7 @@ def _evidence_key(bench: Bench, course: Course, extension: str, kernel_key: str)
     paths, plan = bench.paths, course.plan
     machine = paths.qemu / f"{plan.arch}.toml"
     files = (*memory.guest_files(paths, (extension,), plan.known), (machine.name, machine))
-    return memory.key_of(kernel_key, _image(course).digest, memory.digest_of(files))
+    return memory.key_of(extension, kernel_key, _image(course).digest, memory.digest_of(files))
 
 
 def _evidence_of(extension: str, reports: tuple[SelftestReport, ...]) -> Evidence:

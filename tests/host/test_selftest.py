@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Selftests in a guest: what it is given, how its files are read, and who gets another guest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from workbench import boot, selftest
+from workbench.accel import Accelerator
+from workbench.boot import GuestRun
+from workbench.image import GuestImage
+from workbench.model import BuiltKernel, Kernel, KernelTag, SelftestResult, Splat, SplatKind
+from workbench.paths import Paths
+from workbench.selftest import Lab, Selection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from workbench.payload import Payload
+    from workbench.watch import OnLine
+
+A = "one/test_a.py::test_a"
+B = "two/test_b.py::test_b"
+C = "two/test_b.py::test_c"
+
+
+def lines_for(collected: list[str], passed: list[str], *, ended: bool, running: str = "") -> bytes:
+    """Return what a guest writes that collected and passed these tests."""
+    said: list[dict[str, object]] = [{"kpw": "boot"}, {"kpw": "collected", "nodeids": collected}]
+    for nodeid in passed:
+        said.append({"kpw": "start", "nodeid": nodeid, "deadline": 5})
+        said += [
+            {
+                "$report_type": "TestReport",
+                "nodeid": nodeid,
+                "when": when,
+                "outcome": "passed",
+                "user_properties": [["kpw.kind", "control"]],
+            }
+            for when in ("setup", "call", "teardown")
+        ]
+    if running:
+        said.append({"kpw": "start", "nodeid": running, "deadline": 5})
+    if ended:
+        said += [{"$report_type": "SessionFinish", "exitstatus": 0}, {"kpw": "exit", "status": 0}]
+    return "".join(json.dumps(line) + "\n" for line in said).encode()
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    guest = tmp_path / "repo" / "tests" / "guest"
+    for name in ("conftest.py", "one/test_a.py", "two/test_b.py", "bare/readme"):
+        (guest / name).parent.mkdir(parents=True, exist_ok=True)
+        (guest / name).write_text("")
+    return Paths(tmp_path / "repo", tmp_path / "cache", tmp_path / "state")
+
+
+@pytest.fixture
+def kernel(tmp_path: Path) -> BuiltKernel:
+    upstream = Kernel("v6.12.1", KernelTag(6, 12, 1), "c", "t")
+    file = tmp_path / "vmlinux"
+    return BuiltKernel(
+        "key", upstream, "t", "plain", file, file, file, "6.12.1", seconds=1.0, cached=True
+    )
+
+
+def guest_run(folder: Path, data: bytes, *splats: Splat, finished: bool, console: str) -> GuestRun:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results").write_bytes(data)
+    (folder / "console").write_text(console)
+    return GuestRun(
+        0 if finished else None,
+        folder / "results",
+        folder / "output",
+        folder / "console",
+        splats,
+        boot_seconds=1.0,
+        seconds=3.0,
+        finished=finished,
+        accelerator=Accelerator("tcg", "max", "", 1),
+    )
+
+
+Guest = tuple[bytes, tuple[Splat, ...], bool, str]
+Heard = list[tuple[tuple[str, ...], list[float | None]]]
+
+
+@pytest.fixture
+def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Heard]:
+    """Let boot() answer with the given guests in turn; tells the payloads and deadlines seen."""
+
+    def install(*answers: Guest) -> Heard:
+        seen: Heard = []
+        left = list(answers)
+
+        def fake(
+            _paths: Paths,
+            _kernel: BuiltKernel,
+            _image: GuestImage,
+            payload: Payload,
+            options: boot.BootOptions,
+            on_line: OnLine,
+        ) -> GuestRun:
+            data, splats, finished, console = left.pop(0)
+            asked = [on_line(line) for line in data.decode().splitlines()]
+            seen.append((tuple(name for name, _ in payload.files), asked))
+            assert options.where is not None
+            return guest_run(options.where, data, *splats, finished=finished, console=console)
+
+        monkeypatch.setattr(boot, "boot", fake)
+        return seen
+
+    return install
+
+
+@pytest.fixture
+def lab(paths: Paths, tmp_path: Path) -> tuple[Lab, list[SelftestResult]]:
+    heard: list[SelftestResult] = []
+    image = GuestImage(tmp_path / "root", tmp_path / "lock", "digest")
+    return Lab(paths, image, "x86_64", heard.append), heard
+
+
+def test_one_guest_that_ends_well(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    tmp_path: Path,
+) -> None:
+    seen = guests((lines_for([A, B], [A, B], ended=True), (), True, ""))
+    selection = Selection(("one", "two", "bare"), ("one", "two", "bare"))
+    (report,) = selftest.run_selftests(lab[0], kernel, selection, tmp_path / "run")
+    assert report.finished
+    assert (report.collected, report.lost, report.splats) == (2, (), ())
+    assert [result.nodeid for result in lab[1]] == [A, B]
+    # A folder without tests is not given to pytest: it would refuse the whole session.
+    assert seen[0][0] == ("tests/conftest.py", "tests/one/test_a.py", "tests/two/test_b.py")
+    # While a test runs the host waits for its deadline and a grace.
+    assert seen[0][1][2] == 5 + selftest.GRACE
+
+
+def test_a_panic_gives_the_others_another_guest(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    tmp_path: Path,
+) -> None:
+    panic = Splat(SplatKind.PANIC, "Kernel panic", "", 2.0)
+    seen = guests(
+        (lines_for([A, B, C], [], ended=False, running=A), (panic,), False, ""),
+        (lines_for([B, C], [B, C], ended=True), (), True, ""),
+    )
+    names = ("one", "two")
+    selection = Selection(names, (*names, "bare"))
+    first, second = selftest.run_selftests(lab[0], kernel, selection, tmp_path / "r")
+    assert first.lost == (A, B, C)
+    assert first.splats[0].test == A
+    assert second.finished
+    assert seen[1][0] == ("tests/conftest.py", "tests/two/test_b.py")
+    assert selftest.report_for((first, second), "one") is first
+    assert selftest.report_for((first, second), "two") is second
+
+
+def test_a_guest_that_never_came_to_its_tests_is_not_tried_again(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    tmp_path: Path,
+) -> None:
+    hang = Splat(SplatKind.HANG, "no sign of life", "", 90.0)
+    guests((b"", (hang,), False, ""))
+    names = ("one", "two")
+    (report,) = selftest.run_selftests(lab[0], kernel, Selection(names, names), tmp_path / "r")
+    assert report.splats == (hang,)
+    assert not report.finished
+    assert selftest.report_for((report,), "two") is report
+
+
+def test_a_guest_that_ends_without_saying_so_is_not_finished(tmp_path: Path) -> None:
+    run = guest_run(tmp_path, lines_for([A], [A], ended=True), finished=False, console="")
+    assert not selftest.read_report(run).finished
+    run = guest_run(tmp_path, lines_for([A, B], [A], ended=True), finished=True, console="")
+    assert not selftest.read_report(run).finished
+
+
+def test_no_tests_no_guest(
+    lab: tuple[Lab, list[SelftestResult]], kernel: BuiltKernel, tmp_path: Path
+) -> None:
+    selection = Selection(("bare", "absent"), ())
+    assert selftest.run_selftests(lab[0], kernel, selection, tmp_path) == ()
+
+
+CONSOLE = f"""[    0.5] Linux
+[    1.0] kpw: test {A}
+[    1.1] WARNING: CPU: 0 PID: 1 at a.c:1
+[    1.2] kpw: test {B}
+[    1.3] WARNING: CPU: 0 PID: 1 at a.c:1
+"""
+
+
+def test_a_splat_belongs_to_the_test_marked_before_it() -> None:
+    line = "WARNING: CPU: 0 PID: 1 at a.c:1"
+    splats = tuple(Splat(SplatKind.WARN, line, "", at) for at in (1.1, 1.3))
+    told = selftest.attribute(splats, CONSOLE, C)
+    assert [splat.test for splat in told] == [A, B]
+
+
+def test_a_splat_that_is_not_on_the_console_belongs_to_the_test_under_way() -> None:
+    hang = Splat(SplatKind.HANG, "no sign of life for 75 s", "", 99.0)
+    (told,) = selftest.attribute((hang,), CONSOLE, C)
+    assert told.test == C
+
+
+def test_a_splat_before_any_test_belongs_to_none() -> None:
+    (told,) = selftest.attribute((Splat(SplatKind.OOPS, "Linux", "", 0.5),), CONSOLE, "")
+    assert told.test == ""
+
+
+def test_the_expression_reaches_pytest_as_one_word(paths: Paths) -> None:
+    expression = "a and not 'b; reboot'"
+    command = selftest.payload(paths, Selection(("one",), ("one",), expression)).command
+    assert subprocess.run(["sh", "-n", "-c", command], check=False).returncode == 0
+    words = command.splitlines()[-1].removeprefix("exec ")
+    printed = subprocess.run(
+        ["sh", "-c", f"printf '%s\\n' {words}"], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert printed[printed.index("-k") + 1] == expression
+    assert printed[-1] == "one"

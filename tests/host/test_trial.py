@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The steps of a trial with everything real replaced: what flows on, and what stops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from workbench import build, campaign, image, rebase, selftest, source, trial
+from workbench.errors import InfraError, UsageError
+from workbench.gitstore import Store
+from workbench.image import GuestImage
+from workbench.model import (
+    BuildFailure,
+    BuiltKernel,
+    Extension,
+    Kernel,
+    KernelTag,
+    PatchOutcome,
+    PatchState,
+    RebasedSeries,
+    SelftestReport,
+    SelftestResult,
+    TestKind,
+)
+from workbench.order import Order, Outputs, Red
+from workbench.paths import Paths
+from workbench.progress import Silent
+from workbench.trial import Bench, Plan
+from workbench.verdict import CellState, Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+TAG = KernelTag(6, 12, 1)
+KERNEL = Kernel("v6.12.1", TAG, "commit", "plain-tree")
+
+
+def extension(name: str, tmp: Path, *requires: str, upstream: bool = False) -> Extension:
+    return Extension(
+        name,
+        name,
+        "",
+        TAG,
+        () if upstream else (tmp / f"{name}.patch",),
+        upstream_since=(TAG,) if upstream else (),
+        requires=requires,
+    )
+
+
+@dataclass
+class World:
+    """What the steps find, and what they were asked for."""
+
+    conflicts: set[str] = field(default_factory=set)
+    broken: set[str] = field(default_factory=set)
+    passes_unpatched: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
+    fault: Exception | None = None
+
+    def rebase(
+        self, _p: Paths, _s: Store, kernel: Kernel, kept: Sequence[Extension], _pr: object
+    ) -> RebasedSeries:
+        names = tuple(each.name for each in kept)
+        self.asked.append(f"rebase {'+'.join(names)}")
+        outcomes = tuple(
+            PatchOutcome(
+                each.name,
+                "p",
+                "s",
+                PatchState.CONFLICT if each.name in self.conflicts else PatchState.CLEAN,
+                detail="boo",
+            )
+            for each in kept
+            if each.patches
+        )
+        return RebasedSeries(kernel, names, outcomes, "c", "+".join(names), "ref")
+
+    def build(
+        self, _p: Paths, _s: Store, request: build.BuildRequest, _pr: object
+    ) -> BuiltKernel | BuildFailure:
+        self.asked.append(f"build {request.tree}")
+        if self.fault is not None:
+            raise self.fault
+        if request.tree in self.broken:
+            return BuildFailure(request.kernel, request.tree, "plain", "a.c:1: error: x")
+        file = _p.cache
+        key = f"key-{request.tree}"
+        return BuiltKernel(
+            key, request.kernel, request.tree, "plain", file, file, file, "r", 1.0, cached=False
+        )
+
+    def run(
+        self, _lab: object, kernel: BuiltKernel, selection: selftest.Selection, _f: Path
+    ) -> tuple[SelftestReport, ...]:
+        self.asked.append(f"test {kernel.tree}: {'+'.join(selection.extensions)}")
+        patched = kernel.tree != KERNEL.tree
+        results = tuple(self.result(name, patched=patched) for name in selection.extensions)
+        return (
+            SelftestReport(
+                results, len(results), finished=True, exit_status=0, splats=(),
+                boot_seconds=1.0, seconds=2.0,
+            ),
+        )  # fmt: skip
+
+    def result(self, name: str, *, patched: bool) -> SelftestResult:
+        good = patched or name in self.passes_unpatched
+        return SelftestResult(
+            name,
+            f"{name}/test_x.py::test_p",
+            TestKind.PROOF,
+            "passed" if good else "failed",
+            red="old",
+            message="" if good else "old",
+        )
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+    made = World()
+    monkeypatch.setattr(rebase, "rebase", made.rebase)
+    monkeypatch.setattr(build, "build", made.build)
+    monkeypatch.setattr(build, "kernel_key", lambda _p, request: f"key-{request.tree}")
+    monkeypatch.setattr(selftest, "run_selftests", made.run)
+    found = GuestImage(tmp_path / "root", tmp_path / "lock", "digest")
+    monkeypatch.setattr(image, "ensure_image", lambda *_: found)
+    return made
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    made = Paths(tmp_path / "repo", tmp_path / "cache", tmp_path / "state")
+    for name in ("qemu/x86_64.toml", "tests/guest/conftest.py"):
+        (made.repo / name).parent.mkdir(parents=True, exist_ok=True)
+        (made.repo / name).write_text("")
+    return made
+
+
+def try_it(paths: Paths, extensions: Sequence[Extension], red: Red = Red.REMEMBERED) -> Trial:
+    # No fake touches the store.
+    store: Any = None
+    bench = Bench(paths, store, Silent(), paths.state, lambda _: None)
+    names = tuple(each.name for each in extensions)
+    return trial.run_trial(bench, Plan(KERNEL, tuple(extensions), names, "plain", "x86_64", red))
+
+
+def states(made: Trial) -> dict[str, CellState]:
+    return {cell.extension: cell.state for cell in made.cells}
+
+
+def test_red_comes_before_green_and_upstream_has_none(
+    world: World, paths: Paths, tmp_path: Path
+) -> None:
+    made = try_it(paths, [extension("a", tmp_path), extension("u", tmp_path, upstream=True)])
+    assert states(made) == {"a": CellState.GREEN, "u": CellState.GREEN}
+    assert [cell.upstream for cell in made.cells] == [False, True]
+    assert world.asked == [
+        "rebase a+u",
+        "build plain-tree",
+        "test plain-tree: a",
+        "build a+u",
+        "test a+u: a+u",
+    ]
+
+
+def test_red_is_remembered_and_prove_asks_anew(world: World, paths: Paths, tmp_path: Path) -> None:
+    one = [extension("a", tmp_path)]
+    try_it(paths, one)
+    world.asked.clear()
+    made = try_it(paths, one)
+    assert made.cells[0].state is CellState.GREEN
+    assert made.cells[0].remembered
+    assert "build plain-tree" not in world.asked
+    world.asked.clear()
+    made = try_it(paths, one, Red.ANEW)
+    assert not made.cells[0].remembered
+    assert "test plain-tree: a" in world.asked
+
+
+def test_an_edited_test_makes_the_red_anew(world: World, paths: Paths, tmp_path: Path) -> None:
+    one = [extension("a", tmp_path)]
+    try_it(paths, one)
+    (paths.guest_tests / "conftest.py").write_text("# edited\n")
+    world.asked.clear()
+    try_it(paths, one)
+    assert "test plain-tree: a" in world.asked
+
+
+def test_a_red_that_is_missing_is_made_for_that_extension_alone(
+    world: World, paths: Paths, tmp_path: Path
+) -> None:
+    both = [extension("a", tmp_path), extension("b", tmp_path)]
+    try_it(paths, both[:1])
+    world.asked.clear()
+    try_it(paths, both)
+    assert "test plain-tree: b" in world.asked
+
+
+def test_a_proof_that_passes_unpatched_is_told_again_from_memory(
+    world: World, paths: Paths, tmp_path: Path
+) -> None:
+    world.passes_unpatched = {"a"}
+    for _ in range(2):
+        made = try_it(paths, [extension("a", tmp_path)])
+        assert states(made) == {"a": CellState.UNPROVEN}
+        assert made.exit_code == 1
+
+
+def test_a_conflict_takes_out_its_extension_and_those_that_require_it(
+    world: World, paths: Paths, tmp_path: Path
+) -> None:
+    world.conflicts = {"a"}
+    given = [
+        extension("a", tmp_path),
+        extension("b", tmp_path, "a"),
+        extension("c", tmp_path, "b"),
+        extension("d", tmp_path),
+    ]
+    made = try_it(paths, given)
+    assert states(made) == {
+        "a": CellState.CONFLICT,
+        "b": CellState.CONFLICT,
+        "c": CellState.CONFLICT,
+        "d": CellState.GREEN,
+    }
+    assert "requires b" in str(made.cells[2].reasons[0])
+    assert made.exit_code == 3
+    assert made.series is not None
+    assert {each.extension for each in made.series.outcomes} == {"a", "b", "c", "d"}
+    assert "build d" in world.asked
+
+
+def test_nothing_is_built_when_everything_conflicts(
+    world: World, paths: Paths, tmp_path: Path
+) -> None:
+    world.conflicts = {"a"}
+    made = try_it(paths, [extension("a", tmp_path)])
+    assert states(made) == {"a": CellState.CONFLICT}
+    assert world.asked == ["rebase a", "rebase "]
+
+
+@pytest.mark.parametrize("tree", ["plain-tree", "a+u"])
+def test_a_build_that_fails_fails_every_cell(
+    world: World, paths: Paths, tmp_path: Path, tree: str
+) -> None:
+    world.broken = {tree}
+    made = try_it(paths, [extension("a", tmp_path), extension("u", tmp_path, upstream=True)])
+    assert set(states(made).values()) == {CellState.BUILD}
+    assert "a.c:1: error: x" in str(made.cells[0].reasons[0])
+    assert made.exit_code == 4
+    assert bool(made.notes) is (tree == "plain-tree")
+
+
+def test_test_asks_for_no_red(world: World, paths: Paths, tmp_path: Path) -> None:
+    made = try_it(paths, [extension("a", tmp_path)], Red.NONE)
+    assert states(made) == {"a": CellState.GREEN}
+    assert "build plain-tree" not in world.asked
+
+
+@pytest.fixture
+def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let every tag but v9.9 be had; return what was asked for."""
+    asked: list[str] = []
+
+    def obtain(_paths: Paths, name: str, *, repo: Path | None, progress: object) -> Kernel:
+        del repo, progress
+        asked.append(name)
+        if name == "v9.9":
+            raise UsageError("no such kernel", where=name)
+        return replace(KERNEL, name=name, tag=KernelTag.parse(name))
+
+    monkeypatch.setattr(source, "obtain", obtain)
+    monkeypatch.setattr(source, "default_tag", lambda _paths: "v6.12.1")
+    monkeypatch.setattr(Store, "open", classmethod(lambda _cls, _paths: None))
+    return asked
+
+
+@pytest.fixture
+def one_extension(paths: Paths) -> None:
+    folder = paths.patches / "a"
+    folder.mkdir(parents=True)
+    (folder / "extension.toml").write_text('id = "A"\nsummary = "s"\nbase = "v6.12.1"\n')
+    (folder / "0001-x.patch").write_text("")
+
+
+@pytest.mark.usefixtures("world", "one_extension")
+def test_a_campaign_goes_over_the_kernels_oldest_first(
+    paths: Paths, kernels: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = campaign.run(paths, Order(("v7.1", "v5.10", "v7.1")), Outputs())
+    assert kernels == ["v7.1", "v5.10"]
+    assert [made.kernel.name for made in report.trials] == ["v5.10", "v7.1"]
+    assert report.exit_code == 0
+    assert "verdict: GOOD" in capsys.readouterr().out
+    assert report.folder is not None
+    assert (report.folder / "report.json").is_file()
+
+
+@pytest.mark.usefixtures("world", "one_extension")
+def test_the_default_tag_is_meant_when_none_is_named(paths: Paths, kernels: list[str]) -> None:
+    campaign.run(paths, Order(), Outputs())
+    assert kernels == ["v6.12.1"]
+
+
+@pytest.mark.usefixtures("kernels", "one_extension")
+def test_an_unknown_tag_costs_no_trial(world: World, paths: Paths) -> None:
+    with pytest.raises(UsageError):
+        campaign.run(paths, Order(("v5.10", "v9.9")), Outputs())
+    assert world.asked == []
+
+
+@pytest.mark.usefixtures("kernels", "one_extension")
+def test_what_was_found_before_a_fault_is_shown(
+    world: World, paths: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = world.build
+
+    def fail_second(*args: Any) -> BuiltKernel | BuildFailure:
+        if args[2].kernel.name == "v7.1":
+            raise InfraError("disk is full")
+        return first(*args)
+
+    monkeypatch.setattr(build, "build", fail_second)
+    with pytest.raises(InfraError):
+        campaign.run(paths, Order(("v5.10", "v7.1")), Outputs())
+    assert "green 1/1" in capsys.readouterr().out
