@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``kpw rebase``: port the series to kernels and say what became of every patch."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from workbench import options
+from workbench.errors import ExitCode, UsageError
+from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workbench.model import Extension, Kernel, RebasedSeries
+    from workbench.progress import Progress
+
+
+@click.command("rebase", short_help="Port the series to kernels, and report on every patch.")
+@options.tags_argument
+@options.all_option
+@options.only_option
+@options.without_option
+@options.repo_option
+@options.json_flag
+def command(
+    *,
+    tags: tuple[str, ...],
+    all_tags: bool,
+    only: tuple[str, ...],
+    without: tuple[str, ...],
+    repo: Path | None,
+    as_json: bool,
+) -> ExitCode:
+    """Port the series to each TAG (none: the default one) without a work tree.
+
+    The result are commits in the store; nothing is checked out or built.
+    Exit code 0 when every patch applies, 3 when one does not.
+    """
+    from workbench import extensions, progress, report_series
+
+    paths = Paths.default()
+    chosen = extensions.select(extensions.load_extensions(paths), only, without)
+    with progress.shown() as display:
+        kernels = _kernels(paths, _names(paths, tags, all_tags=all_tags), repo, display)
+        done = [_rebased(paths, kernel, chosen, display) for kernel in kernels]
+    code = ExitCode.GOOD if all(series.applies for series in done) else ExitCode.CONFLICT
+    if as_json:
+        click.echo(json.dumps(report_series.as_data(done, int(code)), indent=1))
+    else:
+        report_series.show(done, sys.stdout)
+    return code
+
+
+def _names(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, ...]:
+    from workbench import source
+
+    if all_tags and tags:
+        raise UsageError("name tags or say --all, not both")
+    if all_tags:
+        return tuple(str(each.tag) for each in source.supported(paths))
+    return tuple(dict.fromkeys(tags)) or (source.default_tag(paths),)
+
+
+def _kernels(
+    paths: Paths, names: tuple[str, ...], repo: Path | None, display: Progress
+) -> list[Kernel]:
+    """Bring every kernel before the first patch: an unknown tag is told at once."""
+    from workbench import source
+
+    return [source.obtain(paths, name, repo=repo, progress=display) for name in names]
+
+
+def _rebased(
+    paths: Paths, kernel: Kernel, chosen: tuple[Extension, ...], display: Progress
+) -> RebasedSeries:
+    from workbench import rebase
+    from workbench.gitstore import Store
+
+    return rebase.rebase(paths, Store.open(paths), kernel, chosen, display)
