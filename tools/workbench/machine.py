@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from workbench.paths import Paths
 
 
+class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A guest that proves KVM: assembler ``source``, gcc's words to ``build`` it as firmware.
+
+    ``answer`` is QEMU's exit code when it ran to its end.
+    """
+
+    source: str
+    build: tuple[str, ...]
+    arguments: tuple[str, ...]
+    answer: int
+
+
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """qemu/<arch>.toml.
 
@@ -36,6 +48,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     virtio_suffix: str
     command_line: tuple[str, ...]
     arguments: tuple[str, ...] = ()
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True)
