@@ -34,11 +34,21 @@ class TestDeadlineError(BaseException):
     __test__ = False
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a test that does not say whether it is a proof or a control."""
-    wrong = [problem for item in items if (problem := _declare(item))]
-    if wrong:
-        raise pytest.UsageError("\n".join(wrong))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a test that does not say whether it is a proof or a control.
+
+    Only that test is an error of collection; the others run if pytest was told
+    to go on.
+    """
+    declared = []
+    for item in items:
+        problem = _declare(item)
+        if problem:
+            report = pytest.CollectReport(item.nodeid, "failed", problem, result=[])
+            config.hook.pytest_collectreport(report=report)
+        else:
+            declared.append(item)
+    items[:] = declared
 
 
 def _declare(item: pytest.Item) -> str:
@@ -46,16 +56,16 @@ def _declare(item: pytest.Item) -> str:
     proof = item.get_closest_marker("proof")
     control = item.get_closest_marker("control")
     if (proof is None) == (control is None):
-        return f"{item.nodeid}: mark it either proof(red=...) or control"
+        return "mark it with either proof(red=...) or control"
     red = ""
     if proof is not None:
         red = proof.kwargs.get("red", "")
         if not red or set(proof.kwargs) != {"red"} or proof.args:
-            return f"{item.nodeid}: proof wants red=, the failure it expects without the extension"
+            return "proof wants red=, the failure expected on a kernel without the extension"
         try:
             re.compile(red)
         except re.error as error:
-            return f"{item.nodeid}: red is not a regular expression: {error}"
+            return f"red is not a regular expression: {error}"
     item.user_properties += [
         ("kpw.kind", "control" if proof is None else "proof"),
         ("kpw.red", red),

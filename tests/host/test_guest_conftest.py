@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What tests/guest/conftest.py demands of a selftest and tells the host of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from workbench import process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GUEST = Path(__file__).resolve().parents[1] / "guest"
+Lines = list[dict[str, Any]]
+
+PLACES = ("fixture", "test", "undoing")
+TEST_THAT_HANGS = """
+@pytest.fixture
+def thing():
+    {fixture}
+    yield
+    {undoing}
+@pytest.mark.control
+@pytest.mark.deadline(0.2)
+def test_a(thing): {test}
+@pytest.mark.control
+def test_b(): pass
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[[str], Lines]:
+    """Give a function that runs tests as the guest does and returns the lines of its report."""
+
+    def report(tests: str) -> Lines:
+        for name in ("conftest.py", "pytest.ini", "namespaces.py"):
+            shutil.copy(GUEST / name, tmp_path / name)
+        folder = tmp_path / "some-extension"
+        folder.mkdir()
+        (folder / "test_it.py").write_text(f"import time, pytest\n{tests}", encoding="utf-8")
+        log = tmp_path / "report"
+        pytest_itself = [sys.executable, "-B", "-m", "pytest", "-c", "pytest.ini", "--rootdir=."]
+        options = ["-p", "no:xdist", "--continue-on-collection-errors", f"--report-log={log}"]
+        process.run([*pytest_itself, *options], cwd=tmp_path, check=False)
+        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+
+    return report
+
+
+def reports(lines: Lines, kind: str, **wanted: object) -> Lines:
+    """Return the lines of one kind whose fields are as wanted."""
+    return [
+        line
+        for line in lines
+        if kind in (line.get("$report_type"), line.get("kpw"))
+        and all(line.get(name) == value for name, value in wanted.items())
+    ]
+
+
+def test_a_proof_and_a_control_are_told_apart(run: Callable[[str], Lines]) -> None:
+    lines = run(
+        "@pytest.mark.proof(red=r'lives \\d+ s')\n"
+        "@pytest.mark.deadline(7)\n"
+        "def test_a(): assert 0, 'it lives 30 s'\n"
+        "@pytest.mark.control\n"
+        "def test_b(): pass\n"
+    )
+    names = ["some-extension/test_it.py::test_a", "some-extension/test_it.py::test_b"]
+    [collected] = reports(lines, "collected")
+    assert collected["nodeids"] == names
+    assert [(test["kind"], test["red"]) for test in collected["tests"]] == [
+        ("proof", r"lives \d+ s"),
+        ("control", ""),
+    ]
+    starts = [(line["nodeid"], line["deadline"]) for line in reports(lines, "start")]
+    assert starts == [(names[0], 7), (names[1], 60)]
+    [failure] = reports(lines, "TestReport", when="call", nodeid=names[0])
+    assert failure["longrepr"]["reprcrash"]["message"] == "AssertionError: it lives 30 s"
+    assert dict(failure["user_properties"]) == {
+        "kpw.kind": "proof",
+        "kpw.red": r"lives \d+ s",
+        "kpw.extension": "some-extension",
+        "kpw.deadline": 7,
+    }
+
+
+@pytest.mark.parametrize(
+    ("marks", "said"),
+    [
+        ("", "mark it with either proof"),
+        ("@pytest.mark.control\n@pytest.mark.proof(red='x')\n", "mark it with either proof"),
+        ("@pytest.mark.proof\n", "proof wants red="),
+        ("@pytest.mark.proof('x')\n", "proof wants red="),
+        ("@pytest.mark.proof(red='(')\n", "red is not a regular expression"),
+    ],
+)
+def test_a_test_that_declares_nothing_sound_is_refused_alone(
+    run: Callable[[str], Lines], marks: str, said: str
+) -> None:
+    lines = run(f"{marks}def test_a(): pass\n@pytest.mark.control\ndef test_b(): pass\n")
+    [refused] = reports(lines, "CollectReport", outcome="failed")
+    assert refused["nodeid"].endswith("::test_a")
+    assert refused["longrepr"].startswith(said)
+    assert [line["nodeid"][-6:] for line in reports(lines, "TestReport", when="call")] == ["test_b"]
+    [finish] = reports(lines, "SessionFinish")
+    assert finish["exitstatus"] == 1
+
+
+@pytest.mark.parametrize("where", ["fixture", "test", "undoing"])
+def test_a_test_that_overstays_is_ended_and_the_next_one_runs(
+    run: Callable[[str], Lines], where: str
+) -> None:
+    naps = {place: "time.sleep(99)" if place == where else "pass" for place in PLACES}
+    body = TEST_THAT_HANGS.format(**naps)
+    lines = run(f"import conftest\nconftest.LEAST_SECONDS = 0.1\n{body}")
+    [ended] = reports(lines, "TestReport", outcome="failed")
+    assert ended["nodeid"].endswith("::test_a")
+    assert ended["longrepr"]["reprcrash"]["message"].endswith("no end after 0.2 s")
+    [after] = reports(lines, "TestReport", when="call", nodeid="some-extension/test_it.py::test_b")
+    assert after["outcome"] == "passed"
