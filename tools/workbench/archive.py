@@ -9,14 +9,11 @@ question needs no network.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import lzma
-import os
 import re
-import shlex
-import shutil
-import tempfile
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from workbench import download, process
+from workbench import apt, atomic, download
 from workbench.errors import InfraError
 from workbench.model import KernelTag
 from workbench.signature import verified
@@ -42,14 +39,6 @@ _INRELEASE_LIMIT = 4 << 20
 _SOURCES = "main/source/Sources.xz"
 _PACKAGE = re.compile(rb"^Package: linux(?:-\d+\.\d+)?$", re.MULTILINE)
 _TARBALL = re.compile(r"(linux(?:-\d+\.\d+)?)_(\d+\.\d+(?:\.\d+)?)(?:~(rc\d+))?\.orig\.tar\.xz")
-
-
-class Base(msgspec.Struct, frozen=True):
-    """One archive apt knows: its address ends with a slash; ``proxy`` is apt's own."""
-
-    url: str
-    security: bool
-    proxy: str = ""
 
 
 class Offer(msgspec.Struct, frozen=True):
@@ -82,42 +71,9 @@ class Index(msgspec.Struct, frozen=True):
     offers: tuple[Offer, ...]
 
 
-def bases() -> tuple[Base, ...]:
-    """Return the Debian archives apt is set up with; none on a machine without apt."""
-    if shutil.which("apt-get") is None:
-        return ()
-    origins = {line[0]: line[1] for line in _targets("$(REPO_URI)", "$(ORIGIN)") if line[1:]}
-    found: dict[str, bool] = {}
-    for url, release, component in _targets("$(REPO_URI)", "$(RELEASE)", "$(COMPONENT)"):
-        # A repository that never was updated has no origin yet.
-        if component != "main" or origins.get(url, "Debian") != "Debian":
-            continue
-        if url.startswith(("http://", "https://")):
-            security = release.endswith(("-security", "/updates"))
-            found[url] = found.get(url, False) or security
-    proxy = _proxy() if found else ""
-    return tuple(Base(url.rstrip("/") + "/", sec, proxy) for url, sec in found.items())
-
-
-def _targets(*fields: str) -> list[list[str]]:
-    options = [] if "$(ORIGIN)" in fields else ["--no-release-info"]
-    argv = ["apt-get", "indextargets", *options, "--format", " ".join(fields)]
-    lines = process.run(argv, check=False).stdout.splitlines()
-    return [words for line in lines if len(words := line.split()) == len(fields)]
-
-
-def _proxy() -> str:
-    """Return the proxy apt reaches the archive through; behind one, there is no other way."""
-    argv = ["apt-config", "shell", "P", "Acquire::http::Proxy"]
-    said = shlex.split(process.run(argv, check=False).stdout)
-    proxy = said[0].partition("=")[2] if said else ""
-    return "" if proxy.upper() == "DIRECT" else proxy
-
-
 def known(paths: Paths) -> tuple[Offer, ...]:
     """Return every offer of the kept indices; asks nobody."""
-    indices = [_kept(file) for file in sorted(_room(paths).glob("*.json"))]
-    return tuple(offer for index in indices if index for offer in index.offers)
+    return tuple(offer for index in _all_kept(paths) for offer in index.offers)
 
 
 def offers(
@@ -145,22 +101,27 @@ def offers(
 def refresh(
     paths: Paths, debian: Debian, faults: list[InfraError], progress: Progress
 ) -> tuple[Offer, ...]:
-    """Ask every suite, and return what they all list."""
-    return tuple(o for index in _ask(paths, debian, faults, progress) for o in index.offers)
+    """Ask every suite now, and return what they all list."""
+    for _ in _ask((paths, debian, 0.0), faults, progress):
+        pass
+    return known(paths)
 
 
 def _indices(
     paths: Paths, debian: Debian, faults: list[InfraError], progress: Progress
 ) -> Iterator[tuple[Offer, ...]]:
     yield known(paths)
-    for index in _ask(paths, debian, faults, progress):
-        yield index.offers
+    fresh = {index.suite for index in _all_kept(paths) if _is_fresh(index, _FRESH_SECONDS)}
+    if not fresh.issuperset(debian.suites):
+        for index in _ask((paths, debian, _FRESH_SECONDS), faults, progress):
+            yield index.offers
 
 
 def _ask(
-    paths: Paths, debian: Debian, faults: list[InfraError], progress: Progress
+    what: tuple[Paths, Debian, float], faults: list[InfraError], progress: Progress
 ) -> Iterator[Index]:
-    archives = bases()
+    paths, debian, fresh = what
+    archives = apt.bases()
     if not archives:
         faults.append(
             InfraError(
@@ -175,9 +136,7 @@ def _ask(
             if base.security != suite.endswith("-security") or base.url in silent:
                 continue
             try:
-                yield _index(paths, base, suite, Path(debian.keyring), progress)
-            except download.MissingError:
-                continue  # this archive has no such suite (any more)
+                yield _index((paths, fresh), base, suite, Path(debian.keyring), progress)
             except download.UnreachableError as error:
                 silent.add(base.url)
                 faults.append(error)
@@ -185,28 +144,41 @@ def _ask(
                 faults.append(error)
 
 
-def _index(paths: Paths, base: Base, suite: str, keyring: Path, progress: Progress) -> Index:
+def _is_fresh(index: Index, seconds: float) -> bool:
+    return 0 <= time.time() - index.asked < seconds
+
+
+def _index(
+    room: tuple[Paths, float], base: apt.Base, suite: str, keyring: Path, progress: Progress
+) -> Index:
     """Return what a suite lists: kept if fresh, else asked for and checked."""
+    paths, seconds = room
     host = re.sub(r"[^A-Za-z0-9.]+", "-", base.url.partition("//")[2]).strip("-")
     file = _room(paths) / f"{suite}@{host}.json"
     kept = _kept(file)
-    if kept and 0 <= time.time() - kept.asked < _FRESH_SECONDS:
+    if kept and _is_fresh(kept, seconds):
         return kept
     progress.step(f"asking the Debian archive for {suite}")
-    signed = download.get(f"{base.url}dists/{suite}/InRelease", _INRELEASE_LIMIT, base.proxy)
+    try:
+        signed = download.get(f"{base.url}dists/{suite}/InRelease", _INRELEASE_LIMIT, base.proxy)
+    except download.MissingError:
+        signed = b""  # this archive has no such suite (any more): worth remembering too
     name = hashlib.sha256(signed).hexdigest()
     if kept and kept.inrelease == name:
         index = msgspec.structs.replace(kept, asked=time.time())
+    elif not signed:
+        index = Index(suite, name, time.time(), ())
     else:
         text = verified(signed, keyring, f"{suite}/InRelease", paths.downloads)
         found = _sources(paths, base, suite, text, progress)
         index = Index(suite, name, time.time(), found)
-    _keep(file, msgspec.json.encode(index))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write(file, msgspec.json.encode(index))
     return index
 
 
 def _sources(
-    paths: Paths, base: Base, suite: str, text: str, progress: Progress
+    paths: Paths, base: apt.Base, suite: str, text: str, progress: Progress
 ) -> tuple[Offer, ...]:
     from debian.deb822 import Release
 
@@ -223,7 +195,7 @@ def _sources(
     if row is None:
         return ()
     wanted = download.Wanted(
-        f"Sources-{suite}-{row['sha256'][:8]}.xz",
+        f"Sources-{suite}.xz",
         f"{base.url}dists/{suite}/main/source/by-hash/SHA256/{row['sha256']}",
         row["sha256"],
         int(row["size"]),
@@ -243,7 +215,7 @@ def _has_expired(until: str | None) -> bool:
     return bool(until) and parsedate_to_datetime(str(until)) < datetime.now(UTC)
 
 
-def parse_sources(file: Path, base: Base, suite: str) -> Iterator[Offer]:
+def parse_sources(file: Path, base: apt.Base, suite: str) -> Iterator[Offer]:
     """Give the kernel tarballs a Sources.xz lists, each once.
 
     Only the kernel's paragraphs are parsed: there are 70 MB of others.
@@ -284,8 +256,34 @@ def _paragraphs(file: Path) -> Iterator[bytes]:
         yield b"".join(lines)
 
 
+def gone(paths: Paths) -> frozenset[str]:
+    """Return the addresses that were listed and did not answer with the file."""
+    with contextlib.suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(_gone_file(paths).read_bytes(), type=frozenset[str])
+    return frozenset()
+
+
+def remember(paths: Paths, url: str, *, is_gone: bool) -> None:
+    """Keep what became of a listed address, for who asks without a network."""
+    before = gone(paths)
+    after = before | {url} if is_gone else before - {url}
+    if after != before:
+        file = _gone_file(paths)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write(file, msgspec.json.encode(sorted(after)))
+
+
+def _gone_file(paths: Paths) -> Path:
+    return _room(paths) / "gone"
+
+
 def _room(paths: Paths) -> Path:
     return paths.cache / "archive"
+
+
+def _all_kept(paths: Paths) -> list[Index]:
+    indices = [_kept(file) for file in sorted(_room(paths).glob("*.json"))]
+    return [index for index in indices if index]
 
 
 def _kept(file: Path) -> Index | None:
@@ -293,11 +291,3 @@ def _kept(file: Path) -> Index | None:
         return msgspec.json.decode(file.read_bytes(), type=Index)
     except (OSError, msgspec.MsgspecError):
         return None
-
-
-def _keep(file: Path, data: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(data)
-    Path(name).replace(file)

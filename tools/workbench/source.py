@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from workbench import archive, clone, download, fastimport, site
+from workbench import apt, archive, clone, download, fastimport, site
 from workbench.catalogue import ORIGINS, Catalogue, SupportedKernel, load
 from workbench.errors import InfraError, UsageError
 from workbench.gitstore import Store, trailers
@@ -170,7 +170,7 @@ def _pinned_places(search: _Search, pinned: SupportedKernel) -> list[tuple[str, 
     pool = search.catalogue.debian.pool
     return [
         (f"{base.url}{directory}/{pinned.tarball}", base.proxy)
-        for base in archive.bases()
+        for base in apt.bases()
         for directory in pool
         if base.security == ("updates" in directory)
     ]
@@ -223,6 +223,7 @@ def _from_archive(search: _Search, sha256: str | None) -> fastimport.Tarball | N
         if sha256 not in {None, offer.sha256}:
             continue
         tarball = search.fetch(offer.wanted(), "debian")
+        archive.remember(search.paths, offer.url, is_gone=tarball is None and not search.faults)
         if tarball is not None:
             return tarball
         search.gone.append(offer.suite)
@@ -234,7 +235,9 @@ def _near(search: _Search) -> str:
     """Name the known releases nearest to the one asked for: its own series first."""
     tag = search.tag
     known = {kernel.tag for kernel in search.catalogue.supported}
-    known |= {KernelTag.parse(offer.tag) for offer in archive.known(search.paths)} - {tag}
+    gone = archive.gone(search.paths)
+    listed = (offer for offer in archive.known(search.paths) if offer.url not in gone)
+    known |= {KernelTag.parse(offer.tag) for offer in listed} - {tag}
 
     def distance(other: KernelTag) -> tuple[int, int, int]:
         versions = (abs(other.major - tag.major), abs(other.minor - tag.minor))
