@@ -180,8 +180,12 @@ def veth_pair(*, left_has_addresses: bool = True) -> Iterator[Pair]:
 def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
     """Poll until a condition holds; False when ``seconds`` have passed without it."""
     until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= until:
+    while True:
+        # Looked at before the condition: a guest that was stalled in between
+        # still gets its last look.
+        late = time.monotonic() >= until
+        if condition():
+            return True
+        if late:
             return False
         time.sleep(_POLL_SECONDS)
-    return True

@@ -14,10 +14,12 @@ import os
 import socket
 import struct
 import sys
+import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import ModuleType
 
 NLM_F_REQUEST = 0x1
@@ -36,6 +38,7 @@ _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _HEADER = struct.Struct("=IHHII")
 _RECEIVE_BYTES = 1 << 17
+_LAST_LOOK = 0.1
 
 
 def _import_without_package(name: str) -> ModuleType:
@@ -173,15 +176,27 @@ class NetlinkSocket:
                     return collected
                 collected.append(frame)
 
-    def notifications(self, timeout: float) -> list[tuple[int, bytes]]:
-        """Return what arrives next as (message type, frame); empty after ``timeout`` seconds."""
-        self._socket.settimeout(max(timeout, 0.001))
-        try:
-            return [(kind, frame) for kind, _, frame in self._receive()]
-        except TimeoutError:
-            return []
-        finally:
-            self._socket.settimeout(self._timeout)
+    def heard(self, timeout: float) -> Iterator[tuple[int, bytes]]:
+        """Give what arrives within ``timeout`` seconds as (message type, frame).
+
+        What has arrived by then is given even if this process was stalled
+        meanwhile, as a guest on a busy machine is.
+        """
+        until = time.monotonic() + timeout
+        late = False
+        while not late:
+            left = until - time.monotonic()
+            late = left <= 0
+            self._socket.settimeout(max(left, _LAST_LOOK))
+            try:
+                frames = self._receive()
+            except TimeoutError:
+                continue
+            finally:
+                self._socket.settimeout(self._timeout)
+            late = False
+            for kind, _, frame in frames:
+                yield kind, frame
 
     def _receive(self) -> list[tuple[int, int, bytes]]:
         """Split one datagram into (type, sequence number, frame)."""

@@ -63,11 +63,13 @@ class Wire:
     def receive(self, wanted: Callable[[bytes], bool], *, timeout: float = 5) -> bytes | None:
         """Return the first packet sent that is wanted; None after ``timeout`` seconds."""
         until = time.monotonic() + timeout
-        while (left := until - time.monotonic()) > 0:
-            ready, _, _ = select.select([self._fd], [], [], left)
+        while True:
+            left = until - time.monotonic()
+            ready, _, _ = select.select([self._fd], [], [], max(left, 0))
             if ready and wanted(packet := os.read(self._fd, 65535)):
                 return packet
-        return None
+            if not ready and left <= 0:
+                return None
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,21 +97,17 @@ class XfrmSocket(NetlinkSocket):
 
     def next_expiry(self, sa: xm.Sa, timeout: float) -> Expiry | None:
         """Wait for the EXPIRE of one SPI; None after ``timeout`` seconds."""
-        until = time.monotonic() + timeout
-        while (left := until - time.monotonic()) > 0:
-            for kind, frame in self.notifications(left):
-                expiry = _expiry(frame) if kind == xm.MSG_EXPIRE else None
-                if expiry is not None and expiry.sa.spi == sa.spi:
-                    return expiry
+        for kind, frame in self.heard(timeout):
+            expiry = _expiry(frame) if kind == xm.MSG_EXPIRE else None
+            if expiry is not None and expiry.sa.spi == sa.spi:
+                return expiry
         return None
 
     def next_acquire(self, timeout: float) -> Acquire | None:
         """Wait for an ACQUIRE; None after ``timeout`` seconds."""
-        until = time.monotonic() + timeout
-        while (left := until - time.monotonic()) > 0:
-            for kind, frame in self.notifications(left):
-                if kind == xm.MSG_ACQUIRE:
-                    return _acquire(frame)
+        for kind, frame in self.heard(timeout):
+            if kind == xm.MSG_ACQUIRE:
+                return _acquire(frame)
         return None
 
 
