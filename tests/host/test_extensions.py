@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,9 @@ from workbench.errors import ExitCode, UsageError
 from workbench.extensions import load_extensions, patches_for, select
 from workbench.model import KernelTag
 from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TOML = """\
 # SPDX-License-Identifier: GPL-2.0-only
@@ -125,7 +128,7 @@ def test_a_bad_folder_is_told(paths: Paths, files: tuple[str, ...], words: str) 
 def test_a_variant_must_be_made_on_a_tag_it_speaks_for(paths: Paths) -> None:
     more = '[variants."v6.12"]\nbase = "v6.1.187"'
     add(paths, "spi", 2, more, ("0001-a.patch", "since-v6.12/0001-b.patch"))
-    with pytest.raises(UsageError, match="v6.12 does not speak for v6.1.187"):
+    with pytest.raises(UsageError, match=r"v6\.12 does not speak for v6\.1\.187"):
         load_extensions(paths)
 
 

@@ -135,7 +135,11 @@ def _body_fields(lines: list[bytes], start: int) -> tuple[_Fields, int]:
 def _field(path: Path, fields: _Fields, name: str) -> tuple[int, str]:
     line, value = fields.get(name.lower(), (1, ""))
     try:
-        text = str(email.header.make_header(email.header.decode_header(value)))
+        chunks = email.header.decode_header(value)
+        text = "".join(
+            chunk if isinstance(chunk, str) else chunk.decode(charset or "utf-8")
+            for chunk, charset in chunks
+        )
     except (ValueError, LookupError, email.errors.HeaderParseError) as error:
         raise refused(path, line, f"{name}: cannot be decoded") from error
     text = " ".join(text.split())
