@@ -176,7 +176,7 @@ def _compile(job: _Job, place: configure.Workplace, progress: Progress) -> tuple
     done = 0
     progress.step(f"{job.label}: compiling", done, total)
     with (
-        place.log.open("ab") as log,
+        place.log.open("ab", buffering=0) as log,
         process.spawned(
             argv, env=place.environment(), stderr=process.STDOUT, cwd=place.out.parent
         ) as child,

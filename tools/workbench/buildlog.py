@@ -23,6 +23,10 @@ _ERRORS: Final = (
     re.compile(r"\S+:\d+: Error: .*"),
     re.compile(r".*\bNo rule to make target .*"),
     re.compile(r"bwrap: .*"),
+    re.compile(
+        r".*: (?:Read-only file system|Permission denied|Network is unreachable"
+        r"|(?:command )?not found|No such file or directory)"
+    ),
     re.compile(r".*\berror\b:? .*", re.IGNORECASE),
     re.compile(r"make(?:\[\d+\])?: \*\*\* .*"),
 )

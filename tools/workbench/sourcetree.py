@@ -58,7 +58,7 @@ class Room:
         return self.root / "state"
 
     def out(self, arch: str, flavour: str) -> Path:
-        """Return the output directory: beside ``src`` so that ccache sees the same relative paths."""
+        """Return the output directory, beside ``src``: ccache sees the same relative paths."""
         return self.root / f"out-{arch}-{flavour}"
 
     def log(self, arch: str, flavour: str) -> Path:
