@@ -12,18 +12,16 @@ if TYPE_CHECKING:
 
 _TABLE = """
 table inet seen {{
-  counter outer {{ }}
-  counter inner {{ }}
   set marks {{ type mark; flags dynamic; size 64; }}
   set esp_marks {{ type mark; flags dynamic; size 64; }}
   chain before {{
     type filter hook prerouting priority -300
-    meta l4proto esp counter name outer
+    meta l4proto esp counter comment "outer"
     {prior}
   }}
   chain input {{
     type filter hook input priority 0
-    udp dport {port} counter name inner add @marks {{ meta mark }}
+    udp dport {port} counter add @marks {{ meta mark }} comment "inner"
   }}
   chain leaving {{
     type filter hook postrouting priority 300
@@ -57,9 +55,11 @@ def watch(namespace: Namespace, *, port: int, prior_mark: int | None = None) -> 
 def seen(namespace: Namespace) -> Seen:
     """Return what was counted so far."""
     listed = json.loads(namespace.run(["nft", "-j", "list", "table", "inet", "seen"]))["nftables"]
-    counts = {
-        item["counter"]["name"]: item["counter"]["packets"] for item in listed if "counter" in item
-    }
+    counts = {}
+    for rule in (item["rule"] for item in listed if "rule" in item):
+        # Counters without a name: named ones are an option of their own before v6.2.
+        for counter in (part["counter"] for part in rule["expr"] if "counter" in part):
+            counts[rule["comment"]] = counter["packets"]
     sets = {item["set"]["name"]: item["set"].get("elem", ()) for item in listed if "set" in item}
     return Seen(
         outer=counts["outer"],
