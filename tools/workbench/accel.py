@@ -87,14 +87,15 @@ def prove(paths: Paths, arch: str) -> Accelerator:
     tsc_khz = host_tsc_khz()
     why_not = _obstacle(description, arch)
     if why_not is None and description.proof is not None:
-        tried = []
+        tried: dict[str, list[str]] = {}
         for cpu in description.cpu_kvm:
             failure = _try(paths, description, description.proof, cpu)
             if failure is None:
                 reason = f"KVM: it ran the proof guest in time with -cpu {cpu}"
                 return Accelerator("kvm", cpu, reason, tsc_khz)
-            tried.append(f"{cpu}: {failure}")
-        why_not = f"KVM is there but does not prove itself ({'; '.join(tried)})"
+            tried.setdefault(failure, []).append(cpu)
+        said = "; ".join(f"-cpu {', '.join(cpus)}: {what}" for what, cpus in tried.items())
+        why_not = f"KVM is there but could not prove itself ({said})"
     return Accelerator("tcg", description.cpu_tcg, f"TCG: {why_not}", tsc_khz)
 
 

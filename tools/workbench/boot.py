@@ -9,7 +9,6 @@ import sys
 import termios
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import accel, console, machine, process
@@ -18,6 +17,7 @@ from workbench.watch import Deadlines, OnLine, OnOutput, Streams, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from workbench.image import GuestImage
     from workbench.paths import Paths
@@ -125,11 +125,9 @@ def _run(words: tuple[str, ...], watch: Watch, log: Path, *, terminal: bool) -> 
         said = stack.enter_context(log.open("wb"))
         if terminal:
             stack.enter_context(_terminal_restored())
-        stdin = None if terminal else process.subprocess.DEVNULL
+        stdin = None if terminal else process.DEVNULL
         stdout = None if terminal else said
-        qemu = stack.enter_context(
-            process.spawned(words, stdin=stdin, stdout=stdout, stderr=said)
-        )
+        qemu = stack.enter_context(process.spawned(words, stdin=stdin, stdout=stdout, stderr=said))
         watch.until_the_end(qemu)
         return qemu.poll()
 
@@ -159,7 +157,7 @@ def _wire(
 
 
 def _deadlines(options: BootOptions, *, forever: bool) -> Deadlines:
-    """A person at the terminal may think as long as they like."""
+    """Return the deadlines; a person at the terminal may think as long as they like."""
     if forever:
         return Deadlines(options.boot_deadline, _FOREVER, _FOREVER)
     return Deadlines(options.boot_deadline, options.step_deadline, options.total_deadline)

@@ -8,7 +8,6 @@ import os
 import shutil
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
@@ -18,12 +17,16 @@ from workbench import machine, process, userland
 from workbench.errors import InfraError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workbench.paths import Paths
     from workbench.progress import Progress
 
 # Raise it when the code makes another image of the same inputs.
 _FORMAT = 1
 _ROOM = 1 << 30
+# Other checkouts may use other ones.
+KEPT = 4
 _EPOCH = 1_700_000_000
 
 
@@ -67,6 +70,7 @@ def ensure_image(paths: Paths, progress: Progress, arch: str = "x86_64") -> Gues
         _check_room(paths.images)
         progress.step("making the guest image (once, about a minute)")
         _make(paths, folder, arch, pins=read_lock(lock_path(paths, arch)))
+        _prune(paths.images)
         made = _cached(paths, folder, arch)
     if made is None:
         raise InfraError("the image changed while it was made", where=str(folder))
@@ -96,8 +100,8 @@ def lookup_key(paths: Paths, arch: str) -> str:
     """Name the image by everything it is made from."""
     recipe = userland.parse_recipe(paths.qemu / "image.toml")
     inputs: list[bytes] = [str(_FORMAT).encode(), machine.load(paths, arch).debian.encode()]
-    for path in (paths.qemu / "image.toml", lock_path(paths, arch), paths.qemu / "init.sh"):
-        inputs.append(path.read_bytes() if path.exists() else b"")
+    files = (paths.qemu / "image.toml", lock_path(paths, arch), paths.qemu / "init.sh")
+    inputs += [path.read_bytes() if path.exists() else b"" for path in files]
     inputs += [f"{name}={userland.python_version(name)}".encode() for name in recipe.python]
     parts = [hashlib.sha256(data).digest() for data in inputs]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:20]
@@ -107,9 +111,12 @@ def read_lock(path: Path) -> dict[str, str]:
     """Read package -> version; an absent lock pins nothing."""
     if not path.exists():
         return {}
-    lines = [line.strip() for line in path.read_text().splitlines()]
-    pairs = [line.split("=", 1) for line in lines if "=" in line and not line.startswith("#")]
-    return dict(pairs)  # type: ignore[arg-type]
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    return {name: version for name, equals, version in map(_split, lines) if equals}
+
+
+def _split(line: str) -> tuple[str, str, str]:
+    return line.strip().partition("=")
 
 
 def write_lock(path: Path, versions: dict[str, str]) -> None:
@@ -155,6 +162,13 @@ def _sweep(images: Path) -> None:
     """Remove what a killed run left; the caller holds the lock, so nobody is at work."""
     for left in (*images.glob(".tmp-*"), *images.glob(".new-*")):
         shutil.rmtree(left, ignore_errors=True)
+
+
+def _prune(images: Path) -> None:
+    """Remove all but the youngest images."""
+    ages = sorted((path.stat().st_mtime_ns, path.parent) for path in images.glob("*/image.json"))
+    for _, folder in ages[:-KEPT]:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_room(where: Path) -> None:
@@ -203,7 +217,16 @@ def _make(paths: Paths, folder: Path, arch: str, *, pins: dict[str, str]) -> Non
 def _pack(root: Path, into: Path, log: Path) -> None:
     """Write the erofs, the same bytes for the same tree."""
     fixed = uuid.uuid5(uuid.NAMESPACE_OID, "kpw guest image")
-    argv = ["mkfs.erofs", "-d0", "-zlz4", f"-T{_EPOCH}", f"-U{fixed}", "--all-root", str(into), str(root)]
+    argv = [
+        "mkfs.erofs",
+        "-d0",
+        "-zlz4",
+        f"-T{_EPOCH}",
+        f"-U{fixed}",
+        "--all-root",
+        str(into),
+        str(root),
+    ]
     done = process.run(argv, log=log, check=False)
     if done.returncode != 0 or not into.exists():
         raise InfraError(

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from workbench.paths import Paths
 
 
+_NO_MACHINES = {"image", "console"}
+
+
 class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A guest that proves KVM: assembler ``source``, gcc's words to ``build`` it as firmware.
 
@@ -35,7 +38,8 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ``debian`` is the guest's Debian architecture, ``kernel`` the file of a
     build that is booted, ``cpu_kvm`` the CPU models to try under KVM, best
     first. ``command_line`` is the kernel's, with ``{tsc_khz}`` and
-    ``{loglevel}`` to be filled in.
+    ``{loglevel}`` to be filled in; ``command_line_tcg`` are further words
+    where there is no KVM.
     """
 
     debian: str
@@ -47,6 +51,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpu_kvm: tuple[str, ...]
     virtio_suffix: str
     command_line: tuple[str, ...]
+    command_line_tcg: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     proof: Proof | None = None
 
@@ -74,7 +79,7 @@ class Wiring:
 
 def architectures(paths: Paths) -> tuple[str, ...]:
     """Return the architectures there is a machine for."""
-    known = {path.stem for path in paths.qemu.glob("*.toml")} - {"image"}
+    known = {path.stem for path in paths.qemu.glob("*.toml")} - _NO_MACHINES
     return tuple(sorted(known))
 
 
@@ -83,7 +88,9 @@ def load(paths: Paths, arch: str) -> Machine:
     path = paths.qemu / f"{arch}.toml"
     if arch not in architectures(paths):
         known = ", ".join(architectures(paths))
-        raise UsageError(f"no machine for {arch!r}", where=str(paths.qemu), next_step=f"known: {known}")
+        raise UsageError(
+            f"no machine for {arch!r}", where=str(paths.qemu), next_step=f"known: {known}"
+        )
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Machine)
     except (OSError, msgspec.MsgspecError) as error:
@@ -112,7 +119,10 @@ def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[st
 
 def _command_line(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> str:
     values = {"tsc_khz": accelerator.tsc_khz, "loglevel": wiring.loglevel}
-    return " ".join((*(word.format(**values) for word in machine.command_line), *wiring.append))
+    words = machine.command_line
+    if accelerator.name == "tcg":
+        words += machine.command_line_tcg
+    return " ".join((*(word.format(**values) for word in words), *wiring.append))
 
 
 def _disk(machine: Machine, name: str, path: Path) -> list[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Popen = subprocess.Popen
 STDOUT = subprocess.STDOUT
 TimeoutExpired = subprocess.TimeoutExpired
+DEVNULL = subprocess.DEVNULL
 PIPE = subprocess.PIPE
 
 

@@ -21,7 +21,7 @@ from workbench import process
 from workbench.errors import InfraError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _INDEX = "$(CODENAME)\t$(RELEASE)\tdeb $(REPO_URI) $(RELEASE) $(COMPONENT)"
 _POCKETS = ("", "-updates", "-security")
@@ -102,11 +102,11 @@ def apt_options() -> tuple[str, ...]:
     return tuple(line for line in dump.splitlines() if reach.match(line))
 
 
-def deb_versions(names: object) -> dict[str, str]:
+def deb_versions(names: Iterable[str]) -> dict[str, str]:
     """Read package -> version off the names apt gives its .deb files."""
     versions = {}
-    for name in names if hasattr(names, "__iter__") else ():
-        if match := _DEB.fullmatch(str(name)):
+    for name in names:
+        if match := _DEB.fullmatch(name):
             versions[match["package"]] = match["version"].replace("%3a", ":")
     return versions
 

@@ -19,7 +19,7 @@ from workbench.model import BuildFailure, BuiltKernel
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
-    from workbench.boot import BootOptions, GuestRun
+    from workbench.boot import GuestRun
     from workbench.image import GuestImage
     from workbench.model import RebasedSeries
     from workbench.order import Order
@@ -91,9 +91,7 @@ def command(  # noqa: PLR0913 - click passes one argument an option
         raise UsageError("no TAG to boot", next_step="'kpw kernels' lists them")
     tag, rest = ("", words) if vmlinux is not None else (words[0], words[1:])
     wish = _Wish(rest, timeout, memory_mib, tuple(append.split()))
-    order = Order(
-        tags=(tag,), only=only, without=without, repo=repo, flavour=flavour, arch=arch
-    )
+    order = Order(tags=(tag,), only=only, without=without, repo=repo, flavour=flavour, arch=arch)
     with progress.shown() as display:
         kernel = vmlinux or _kernel(paths, order, display)
         if not isinstance(kernel, (Path, BuiltKernel)):
