@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From a name to a kernel: the catalogue, the order of sources, the user's repository."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import lzma
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from toy_server import ToyServer, serving
+
+from workbench import apt, process, source, survey
+from workbench.apt import Base
+from workbench.catalogue import load
+from workbench.errors import InfraError, UsageError
+from workbench.gitstore import Store
+from workbench.model import KernelTag
+from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TAG = KernelTag(6, 12, 38)
+NAME = "linux_6.12.38.orig.tar.xz"
+POOL = f"/d/pool/main/l/linux/{NAME}"
+OTHER = """
+[site]
+address = "http://127.0.0.1:9/kernel"
+[debian]
+suites = ["toy"]
+pool = ["pool/main/l/linux"]
+keyring = "/no/such/keyring.gpg"
+"""
+
+
+def makefile(tag: KernelTag) -> bytes:
+    return (
+        f"VERSION = {tag.major}\nPATCHLEVEL = {tag.minor}\nSUBLEVEL = {tag.patch}\nEXTRAVERSION =\n"
+    ).encode()
+
+
+def tarball(more: bytes = b"") -> bytes:
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        data = makefile(TAG) + more
+        info = tarfile.TarInfo("linux/Makefile")
+        info.size, info.mtime = len(data), 1700000000
+        tar.addfile(info, io.BytesIO(data))
+    return lzma.compress(raw.getvalue())
+
+
+def entry(data: bytes, tag: str = "v6.12.38", more: str = "default = true") -> str:
+    digest = hashlib.sha256(data).hexdigest()
+    return (
+        f'[[kernel]]\ntag = "{tag}"\norigin = "debian"\ntarball = "{NAME}"\n'
+        f'size = {len(data)}\nsha256 = "{digest}"\n{more}\n'
+    )
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    (tmp_path / "patches").mkdir()
+    return Paths(tmp_path, tmp_path / "cache", tmp_path / "state")
+
+
+def write(paths: Paths, text: str) -> None:
+    (paths.patches / "kernels.toml").write_text(text)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyServer]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "KPW_KERNEL_KEYRING"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as toy:
+        monkeypatch.setattr(apt, "bases", lambda: (Base(f"{toy.url}/d/", security=False),))
+        yield toy
+
+
+def test_the_repositorys_own_catalogue_can_be_read() -> None:
+    catalogue = load(Paths.default())
+    assert [kernel.tag.series for kernel in catalogue.supported] == [
+        "v5.10",
+        "v6.1",
+        "v6.12",
+        "v6.18",
+        "v7.1",
+    ]
+    assert catalogue.default.tag.series == "v6.12"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (entry(b"x", more='default = true\nsha512 = "0"') + OTHER, r"sha512.*v6\.12\.38"),
+        (entry(b"x").replace("size = 1", 'size = "1"') + OTHER, "size"),
+        (entry(b"x").replace(NAME, "../x") + OTHER, r"tarball.*v6\.12\.38"),
+        (entry(b"x", tag="latest") + OTHER, "'latest' is not a kernel tag"),
+        (entry(b"x", more="") + OTHER, "exactly one kernel"),
+        (entry(b"x") + entry(b"x", tag="v6.1.1", more="") + OTHER, "oldest first"),
+        (entry(b"x"), "site"),
+        ("kernel = 1 2", "cannot be read"),
+    ],
+)
+def test_a_catalogue_that_cannot_be_taken_names_file_and_key(
+    paths: Paths, text: str, why: str
+) -> None:
+    write(paths, text)
+    with pytest.raises(UsageError, match=why) as caught:
+        source.supported(paths)
+    assert "kernels.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pinned_kernel_is_downloaded_imported_and_then_at_hand(
+    server: ToyServer, paths: Paths
+) -> None:
+    server.files[POOL] = tarball()
+    write(paths, entry(tarball()) + OTHER)
+    kernel = source.obtain(paths, source.default_tag(paths))
+    assert (kernel.name, kernel.tag) == ("v6.12.38", KernelTag(6, 12, 38))
+    assert "firmware" in kernel.origin
+    assert source.obtain(paths, "6.12.38") == kernel
+    assert server.paths() == [POOL]
+    assert not (paths.downloads / NAME).exists()
+
+
+def test_a_pinned_tarball_may_be_put_there_by_hand(paths: Paths) -> None:
+    write(paths, entry(tarball()) + OTHER)
+    paths.downloads.mkdir(parents=True)
+    (paths.downloads / NAME).write_bytes(tarball())
+    assert source.obtain(paths, "v6.12.38").tag == KernelTag(6, 12, 38)
+
+
+def test_a_new_pin_replaces_the_import_of_the_old_one(server: ToyServer, paths: Paths) -> None:
+    trees = []
+    for data in (tarball(), tarball(more=b"# changed\n")):
+        server.files[POOL] = data
+        write(paths, entry(data) + OTHER)
+        trees.append(source.obtain(paths, "v6.12.38").tree)
+    assert trees[0] != trees[1]
+
+
+def test_a_damaged_tarball_is_refused_and_leaves_nothing(server: ToyServer, paths: Paths) -> None:
+    server.files[POOL] = tarball()[:-1] + b"\0"
+    write(paths, entry(tarball()) + OTHER)
+    with pytest.raises(InfraError, match="wrong digest"):
+        source.obtain(paths, "v6.12.38")
+    assert Store.open(paths).tags() == {}
+    assert len(list(paths.downloads.glob("*.refused-*"))) == 1
+
+
+def test_a_pinned_tarball_no_place_has_is_infrastructure(server: ToyServer, paths: Paths) -> None:
+    assert server.url
+    write(paths, entry(tarball()) + OTHER)
+    with pytest.raises(InfraError, match="pinned tarball cannot be had") as caught:
+        source.obtain(paths, "v6.12.38")
+    assert str(paths.downloads) in str(caught.value)
+
+
+def test_an_unknown_tag_tells_who_was_asked_and_what_is_near(
+    server: ToyServer, paths: Paths
+) -> None:
+    assert server.url
+    write(paths, entry(tarball()) + OTHER)
+    with pytest.raises(UsageError, match=r"no source has v6\.12\.9999") as caught:
+        source.obtain(paths, "v6.12.9999")
+    assert "kernel.org (skipped" in str(caught.value)
+    assert "nearest known: v6.12.38" in str(caught.value)
+
+
+def test_an_unknown_tag_without_network_is_not_called_unknown(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KPW_KERNEL_KEYRING", raising=False)
+    monkeypatch.setattr(apt, "bases", lambda: (Base("http://127.0.0.1:9/d/", security=False),))
+    write(paths, entry(tarball()) + OTHER)
+    with pytest.raises(InfraError, match="cannot be reached"):
+        source.obtain(paths, "v6.12.9999")
+
+
+def test_nonsense_is_no_tag(paths: Paths) -> None:
+    write(paths, entry(tarball()) + OTHER)
+    with pytest.raises(UsageError, match="is not a kernel tag"):
+        source.obtain(paths, "nonsense")
+
+
+def test_the_survey_tells_how_far_each_kernel_is(server: ToyServer, paths: Paths) -> None:
+    server.files[POOL] = tarball()
+    write(paths, entry(tarball()) + OTHER)
+    assert [known.state for known in survey.survey(paths)] == [survey.State.AVAILABLE]
+    paths.downloads.mkdir(parents=True)
+    (paths.downloads / f"{NAME}.part").touch()
+    assert [known.state for known in survey.survey(paths)] == [survey.State.PARTLY]
+    source.obtain(paths, "v6.12.38")
+    (known,) = survey.survey(paths)
+    assert (known.state, known.default, known.size) == ("imported", True, len(tarball()))
+
+
+TOY = Path(__file__).parent / "toy_archive"
+
+
+@pytest.fixture
+def site(server: ToyServer, paths: Paths, monkeypatch: pytest.MonkeyPatch) -> ToyServer:
+    for name in ("sha256sums.asc", "linux-6.12.38.tar.xz"):
+        server.files[f"/kernel/v6.x/{name}"] = (TOY / name).read_bytes()
+    write(paths, entry(b"x", tag="v6.1.1") + OTHER.replace("http://127.0.0.1:9", server.url))
+    monkeypatch.setenv("KPW_KERNEL_KEYRING", str(TOY / "site-keyring.gpg"))
+    return server
+
+
+def test_with_a_keyring_the_download_site_is_asked_first(site: ToyServer, paths: Paths) -> None:
+    kernel = source.obtain(paths, "v6.12.38")
+    assert "kernel.org" in kernel.origin
+    assert site.paths() == ["/kernel/v6.x/sha256sums.asc", "/kernel/v6.x/linux-6.12.38.tar.xz"]
+
+
+def test_sums_by_another_key_are_refused(
+    site: ToyServer, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KPW_KERNEL_KEYRING", str(TOY / "keyring.gpg"))
+    with pytest.raises(InfraError, match=r"sha256sums\.asc: bad signature"):
+        source.obtain(paths, "v6.12.38")
+    assert len(site.asked) == 1
+    assert len(list(paths.downloads.glob("sha256sums.asc.refused-*"))) == 1
+
+
+def test_the_sites_tarball_must_be_the_one_in_the_sums(site: ToyServer, paths: Paths) -> None:
+    site.files["/kernel/v6.x/linux-6.12.38.tar.xz"] += b"\0"
+    with pytest.raises(InfraError, match="wrong digest"):
+        source.obtain(paths, "v6.12.38")
+
+
+def test_a_release_the_site_has_not_is_looked_for_elsewhere(site: ToyServer, paths: Paths) -> None:
+    with pytest.raises(UsageError, match=r"asked: kernel\.org, the Debian archive"):
+        source.obtain(paths, "v6.12.39")
+    assert "/d/dists/toy/InRelease" in site.paths()
+
+
+def test_a_site_that_does_not_answer_is_passed_over(
+    server: ToyServer, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert server.url
+    write(paths, entry(b"x", tag="v6.1.1") + OTHER)
+    monkeypatch.setenv("KPW_KERNEL_KEYRING", str(TOY / "site-keyring.gpg"))
+    with pytest.raises(UsageError, match=r"asked: kernel\.org \(no answer\), the Debian archive"):
+        source.obtain(paths, "v6.12.39")
+
+
+class Clone:
+    """A repository of the user's own with a few commits."""
+
+    def __init__(self, path: Path, paths: Paths) -> None:
+        """Make it."""
+        self.path = path
+        self._env = Store.open(paths).environment()
+        path.mkdir()
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *args: str) -> str:
+        return process.run(["git", "-C", self.path, *args], env=self._env).stdout.strip()
+
+    def commit(self, patch: int, text: str = "") -> str:
+        (self.path / "Makefile").write_bytes(makefile(KernelTag(6, 12, patch)) + text.encode())
+        (self.path / "net").mkdir(exist_ok=True)
+        (self.path / "net" / "xfrm.c").write_text(f"int x = {patch};\n")
+        self.git("add", ".")
+        self.git("commit", "-q", "-m", f"Linux 6.12.{patch}")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def clone(tmp_path: Path, paths: Paths) -> Clone:
+    write(paths, entry(tarball()) + OTHER)
+    return Clone(tmp_path / "my linux", paths)
+
+
+def test_a_tag_of_the_users_repository_comes_one_commit_deep(paths: Paths, clone: Clone) -> None:
+    first = clone.commit(1)
+    second = clone.commit(2)
+    clone.git("tag", "-a", "-m", "annotated", "v6.12.2")
+    kernel = source.obtain(paths, "v6.12.2", repo=clone.path)
+    assert (kernel.name, kernel.commit) == (f"v6.12.2+{second[:12]}", second)
+    assert kernel.tag == KernelTag(6, 12, 2)
+    store = Store.open(paths)
+    assert store.read_file(kernel.tree, "net/xfrm.c") == b"int x = 2;\n"
+    assert store.resolve(f"{first}^{{commit}}") is None
+    assert store.git("fsck", "--connectivity-only") == ""
+
+
+def test_a_commit_no_branch_points_at_and_a_later_one_both_come(paths: Paths, clone: Clone) -> None:
+    first = clone.commit(1)
+    clone.git("commit", "-q", "--amend", "--allow-empty", "-m", "other")
+    assert source.obtain(paths, first, repo=clone.path).commit == first
+    clone.commit(3)
+    later = source.obtain(paths, "main", repo=clone.path)
+    assert later.tag == KernelTag(6, 12, 3)
+    assert later.name.startswith("main+")
+    assert source.obtain(paths, later.name).commit == later.commit
+
+
+def test_a_shallow_clone_and_a_subdirectory_will_do(
+    paths: Paths, clone: Clone, tmp_path: Path
+) -> None:
+    clone.commit(1)
+    tip = clone.commit(2)
+    shallow = tmp_path / "shallow"
+    clone.git("clone", "-q", "--depth=1", f"file://{clone.path}", str(shallow))
+    assert source.obtain(paths, "HEAD", repo=shallow / "net").commit == tip
+
+
+def test_a_tree_becomes_a_commit_of_its_own(paths: Paths, clone: Clone) -> None:
+    clone.commit(1)
+    tree = clone.git("rev-parse", "HEAD^{tree}")
+    kernel = source.obtain(paths, "HEAD^{tree}", repo=clone.path)
+    assert kernel.tree == tree
+    assert Store.open(paths).read_file(kernel.commit, "net/xfrm.c") == b"int x = 1;\n"
+    assert source.obtain(paths, tree, repo=clone.path).tree == tree
+
+
+def test_names_are_good_for_files_and_refs(paths: Paths, clone: Clone) -> None:
+    clone.commit(1)
+    clone.git("branch", "topic/a@x")
+    kernel = source.obtain(paths, "topic/a@x", repo=clone.path)
+    assert kernel.name.startswith("topic-a-x+")
+    assert source.obtain(paths, "HEAD~0", repo=clone.path).name.startswith("HEAD-0+")
+
+
+def test_what_the_repository_has_not_comes_from_elsewhere(paths: Paths, clone: Clone) -> None:
+    clone.commit(1)
+    paths.downloads.mkdir(parents=True)
+    (paths.downloads / NAME).write_bytes(tarball())
+    assert source.obtain(paths, "v6.12.38", repo=clone.path).name == "v6.12.38"
+
+
+def test_a_branch_it_has_not_is_refused_with_what_is_near(paths: Paths, clone: Clone) -> None:
+    clone.commit(1)
+    clone.git("tag", "my-topic-1")
+    with pytest.raises(UsageError, match=r"has no 'my-topic-2'.*my-topic-1"):
+        source.obtain(paths, "my-topic-2", repo=clone.path)
+
+
+def test_what_is_no_kernel_or_no_repository_is_refused(
+    paths: Paths, clone: Clone, tmp_path: Path
+) -> None:
+    clone.commit(1)
+    clone.git("mv", "Makefile", "GNUmakefile")
+    clone.git("commit", "-q", "-m", "no kernel")
+    with pytest.raises(UsageError, match="is no kernel source"):
+        source.obtain(paths, "main", repo=clone.path)
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(UsageError, match="is no git repository"):
+        source.obtain(paths, "main", repo=tmp_path / "plain")
+    assert Store.open(paths).git("for-each-ref") == ""
+
+
+@pytest.mark.real
+def test_the_default_kernel_is_the_same_commit_here_as_everywhere() -> None:
+    paths = Paths.default()
+    kernel = source.obtain(paths, "v6.12.107")
+    assert kernel.commit == "22ea531d3f999368543c9947b63df6b9afbdddd6"
