@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import xfrm_messages as xm
+import xfrm_structures as xs
 
 
 @dataclass
@@ -19,7 +19,7 @@ class EspOracle:
     ``key`` ends in the four bytes of salt, as XFRM takes it.
     """
 
-    sa: xm.Sa
+    sa: xs.Sa
     key: bytes
     _peer: Any = field(default=None, init=False)
 
@@ -47,7 +47,7 @@ class EspOracle:
             from scapy.layers.ipsec import ESP, SecurityAssociation
 
             tunnel = None
-            if self.sa.mode == xm.MODE_TUNNEL:
+            if self.sa.mode == xs.MODE_TUNNEL:
                 tunnel = _ip(self.sa.source, self.sa.destination)
             self._peer = SecurityAssociation(
                 ESP,
@@ -63,6 +63,6 @@ def _ip(source: str, destination: str) -> Any:
     from scapy.layers.inet import IP
     from scapy.layers.inet6 import IPv6
 
-    if xm.family_of(destination) == xm.AF_INET6:
+    if xs.family_of(destination) == xs.AF_INET6:
         return IPv6(src=source, dst=destination)
     return IP(src=source, dst=destination)

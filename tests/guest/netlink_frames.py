@@ -179,6 +179,8 @@ class NetlinkSocket:
     def heard(self, timeout: float) -> Iterator[tuple[int, bytes]]:
         """Give what arrives within ``timeout`` seconds as (message type, frame).
 
+        What arrives while a request waits for its reply is not kept: ask on
+        another socket, or afterwards.
         What has arrived by then is given even if this process was stalled
         meanwhile, as a guest on a busy machine is.
         """

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xfrm_messages as xm
+import xfrm_structures as xs
 from netlink_frames import NLM_F_EXCL, NetlinkSocket, attributes, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: A range no test's hand-made SA lies in; IPComp's is 16 bits wide.
 ESP_SPIS = (0xC0000000, 0xCFFFFFFF)
@@ -18,7 +22,7 @@ IPCOMP_CPIS = (0x0100, 0xEFFF)
 class Expiry:
     """An EXPIRE notification: which SA, and whether it is gone (hard)."""
 
-    sa: xm.Sa
+    sa: xs.Sa
     hard: bool
 
 
@@ -39,25 +43,25 @@ class XfrmSocket(NetlinkSocket):
         """Open it and join the notification groups given."""
         super().__init__(xm.NETLINK_XFRM, groups=groups, timeout=timeout)
 
-    def allocate_spi(self, sa: xm.Sa, spis: tuple[int, int] = ESP_SPIS) -> xm.Sa:
+    def allocate_spi(self, sa: xs.Sa, spis: tuple[int, int] = ESP_SPIS) -> xs.Sa:
         """ALLOCSPI: return the larval SA as the kernel's reply shows it."""
         frames = self.ask("ALLOCSPI", spi_request(sa, spis), xm.MSG_ALLOCSPI)
         return sa_of(frames[0])
 
-    def add(self, sa: xm.Sa) -> None:
+    def add(self, sa: xs.Sa) -> None:
         """NEWSA."""
         self.ask("NEWSA", _sa_message(sa), xm.MSG_NEWSA, NLM_F_EXCL)
 
-    def update(self, sa: xm.Sa) -> None:
+    def update(self, sa: xs.Sa) -> None:
         """UPDSA: replaces the larval SA of the same SPI."""
         self.ask("UPDSA", _sa_message(sa), xm.MSG_UPDSA)
 
-    def states(self) -> list[xm.Sa]:
+    def states(self) -> list[xs.Sa]:
         """Dump every SA, larval ones included."""
         frames = self.dump("GETSA", xm.DumpMessage(), xm.MSG_GETSA)
         return [sa_of(frame) for frame in frames]
 
-    def find(self, sa: xm.Sa) -> xm.Sa | None:
+    def find(self, sa: xs.Sa) -> xs.Sa | None:
         """Return the SA of the same destination, protocol and SPI from a dump, or None."""
         wanted = (sa.destination, sa.proto, sa.spi)
         for found in self.states():
@@ -65,11 +69,11 @@ class XfrmSocket(NetlinkSocket):
                 return found
         return None
 
-    def delete(self, sa: xm.Sa) -> None:
+    def delete(self, sa: xs.Sa) -> None:
         """DELSA."""
         message = xm.SaIdMessage()
         message.update(
-            address=xm.pack_address(sa.destination),
+            address=xs.pack_address(sa.destination),
             spi=sa.spi.to_bytes(4, "big"),
             family=sa.family,
             proto=sa.proto,
@@ -80,7 +84,7 @@ class XfrmSocket(NetlinkSocket):
         """FLUSHSA, all protocols."""
         self.ask("FLUSHSA", xm.FlushMessage(), xm.MSG_FLUSHSA)
 
-    def add_policy(self, policy: xm.Policy) -> None:
+    def add_policy(self, policy: xs.Policy) -> None:
         """NEWPOLICY."""
         message = xm.PolicyMessage()
         message["info"] = policy.pack()
@@ -95,13 +99,15 @@ class XfrmSocket(NetlinkSocket):
             found.append((bytes(policy["info"]), attributes(policy)))
         return found
 
-    def next_expiry(self, sa: xm.Sa, timeout: float) -> Expiry | None:
-        """Wait for the EXPIRE of one SPI; None after ``timeout`` seconds."""
+    def expiries(self, timeout: float) -> Iterator[Expiry]:
+        """Give every EXPIRE heard within ``timeout`` seconds."""
         for kind, frame in self.heard(timeout):
-            expiry = _expiry(frame) if kind == xm.MSG_EXPIRE else None
-            if expiry is not None and expiry.sa.spi == sa.spi:
-                return expiry
-        return None
+            if kind == xm.MSG_EXPIRE:
+                yield _expiry(frame)
+
+    def next_expiry(self, sa: xs.Sa, timeout: float) -> Expiry | None:
+        """Wait for the EXPIRE of one SPI; None after ``timeout`` seconds."""
+        return next((expiry for expiry in self.expiries(timeout) if expiry.sa.spi == sa.spi), None)
 
     def next_acquire(self, timeout: float) -> Acquire | None:
         """Wait for an ACQUIRE; None after ``timeout`` seconds."""
@@ -111,7 +117,7 @@ class XfrmSocket(NetlinkSocket):
         return None
 
 
-def spi_request(sa: xm.Sa, spis: tuple[int, int]) -> Any:
+def spi_request(sa: xs.Sa, spis: tuple[int, int]) -> Any:
     """Return the ALLOCSPI message, not yet encoded."""
     message = xm.SpiMessage()
     message["info"] = sa.pack()
@@ -120,43 +126,43 @@ def spi_request(sa: xm.Sa, spis: tuple[int, int]) -> Any:
     return message
 
 
-def spi_request_of_32_bits(sa: xm.Sa, spis: tuple[int, int], sequence: int) -> bytes:
+def spi_request_of_32_bits(sa: xs.Sa, spis: tuple[int, int], sequence: int) -> bytes:
     """Return ALLOCSPI as a 32-bit program lays it out.
 
     There a 64-bit integer is aligned to four bytes, so that struct
     xfrm_usersa_info ends four bytes earlier: 220 instead of 224.
     """
     head = bytearray(encode(spi_request(sa, spis), xm.MSG_ALLOCSPI, 0x4, sequence))
-    info_end = 16 + xm.Sa.LAYOUT.size
+    info_end = 16 + xs.Sa.LAYOUT.size
     del head[info_end - 4 : info_end]
     head[0:4] = len(head).to_bytes(4, "little")
     return bytes(head)
 
 
-def _sa_message(sa: xm.Sa) -> Any:
+def _sa_message(sa: xs.Sa) -> Any:
     message = xm.SaMessage()
     message["info"] = sa.pack()
     message["attrs"] = list(sa.attributes)
     return message
 
 
-def sa_of(frame: bytes) -> xm.Sa:
+def sa_of(frame: bytes) -> xs.Sa:
     message = decode(xm.SaMessage, frame)
-    return xm.Sa.unpack(message["info"], attributes(message))
+    return xs.Sa.unpack(message["info"], attributes(message))
 
 
 def _expiry(frame: bytes) -> Expiry:
     message = decode(xm.ExpireMessage, frame)
-    return Expiry(xm.Sa.unpack(message["info"], attributes(message)), bool(message["hard"]))
+    return Expiry(xs.Sa.unpack(message["info"], attributes(message)), bool(message["hard"]))
 
 
 def _acquire(frame: bytes) -> Acquire:
     message = decode(xm.AcquireMessage, frame)
-    selector = xm.Selector.unpack(message["selector"], xm.AF_INET)
-    family = xm.AF_INET6 if ":" in selector.destination else xm.AF_INET
+    selector = xs.Selector.unpack(message["selector"], xs.AF_INET)
+    family = xs.AF_INET6 if ":" in selector.destination else xs.AF_INET
     return Acquire(
-        source=xm.unpack_address(message["source"], family),
-        destination=xm.unpack_address(message["destination"], family),
+        source=xs.unpack_address(message["source"], family),
+        destination=xs.unpack_address(message["destination"], family),
         proto=message["proto"],
         sequence=message["sequence"],
     )

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rtnl_address
+import xfrm_attributes as xa
 import xfrm_messages as xm
+import xfrm_structures as xs
 from callers import without_net_admin
 from netlink_frames import NetlinkRefusedError, encode
 from workbench import process
@@ -83,18 +85,18 @@ def filled(kind: type, **values: object) -> object:
 
 
 def test_the_layout_is_that_of_the_kernels_header(tmp_path: Path) -> None:
-    sa = xm.Sa("10.0.0.2", "10.0.0.1")
-    template = xm.Template("10.0.0.2", "10.0.0.1")
-    selector = xm.Selector.everything(xm.AF_INET)
+    sa = xs.Sa("10.0.0.2", "10.0.0.1")
+    template = xs.Template("10.0.0.2", "10.0.0.1")
+    selector = xs.Selector.everything(xs.AF_INET)
     ident = filled(xm.SaIdMessage, address=bytes(16), spi=bytes(4))
     compile_layout(
         tmp_path,
         "-m64",
         selector=len(selector.pack()),
-        lifetime=len(xm.Lifetime().pack()),
+        lifetime=len(xs.Lifetime().pack()),
         template=len(template.pack()),
         sa=len(sa.pack()),
-        policy=len(xm.Policy(selector, xm.DIR_OUT, template).pack()),
+        policy=len(xs.Policy(selector, xs.DIR_OUT, template).pack()),
         spi=payload_of(filled(xm.SpiMessage, info=sa.pack())),
         lowest=len(sa.pack()),
         sa_id=payload_of(ident),
@@ -115,7 +117,7 @@ def test_the_layout_is_that_of_the_kernels_header(tmp_path: Path) -> None:
 
 
 def test_a_32_bit_request_has_the_layout_of_a_32_bit_program(tmp_path: Path) -> None:
-    sa = xm.Sa("10.0.0.2", "10.0.0.1")
+    sa = xs.Sa("10.0.0.2", "10.0.0.1")
     request = spi_request_of_32_bits(sa, (0x11223344, 0x55667788), sequence=9)
     lowest = request.index(0x11223344.to_bytes(4, "little")) - 16
     compile_layout(
@@ -129,16 +131,16 @@ ADDRESSES = st.one_of(
     st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)),
     st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6)),
 )
-NUMBERS = st.integers(0, xm.INFINITE)
+NUMBERS = st.integers(0, xs.INFINITE)
 
 
 @given(
     ends=ADDRESSES,
     spi=st.integers(0, 0xFFFFFFFF),
-    proto=st.sampled_from([xm.PROTO_ESP, xm.PROTO_COMP]),
+    proto=st.sampled_from([xs.PROTO_ESP, xs.PROTO_COMP]),
     small=st.tuples(*[st.integers(0, 255)] * 3),
     words=st.tuples(*[st.integers(0, 0xFFFFFFFF)] * 2),
-    lifetime=st.builds(xm.Lifetime, *[NUMBERS] * 8),
+    lifetime=st.builds(xs.Lifetime, *[NUMBERS] * 8),
 )
 def test_an_sa_survives_packing(
     ends: tuple[object, object],
@@ -146,20 +148,20 @@ def test_an_sa_survives_packing(
     proto: int,
     small: tuple[int, int, int],
     words: tuple[int, int],
-    lifetime: xm.Lifetime,
+    lifetime: xs.Lifetime,
 ) -> None:
-    sa = xm.Sa(
+    sa = xs.Sa(
         str(ends[0]), str(ends[1]), spi=spi, proto=proto, mode=small[0], replay_window=small[1],
         flags=small[2], reqid=words[0], sequence=words[1], lifetime=lifetime,
     )  # fmt: skip
-    sa = replace(sa, selector=xm.Selector.everything(sa.family))
-    assert xm.Sa.unpack(sa.pack(), {}) == sa
+    sa = replace(sa, selector=xs.Selector.everything(sa.family))
+    assert xs.Sa.unpack(sa.pack(), {}) == sa
 
 
 @given(port=st.integers(0, 65535), proto=st.integers(0, 255), length=st.integers(0, 32))
 def test_a_selector_survives_packing(port: int, proto: int, length: int) -> None:
-    selector = xm.Selector(f"0.0.0.0/{length}", "10.0.0.1/32", proto, destination_port=port)
-    assert xm.Selector.unpack(selector.pack(), xm.AF_INET) == selector
+    selector = xs.Selector(f"0.0.0.0/{length}", "10.0.0.1/32", proto, destination_port=port)
+    assert xs.Selector.unpack(selector.pack(), xs.AF_INET) == selector
 
 
 def in_fresh_netns(work: Callable[[], Result]) -> Result:
@@ -221,13 +223,13 @@ ENDS = pytest.mark.parametrize(
 @LIVE
 @ENDS
 def test_the_kernel_allocates_the_spi_asked_for(ends: tuple[str, str]) -> None:
-    def work() -> tuple[xm.Sa, list[xm.Sa]]:
+    def work() -> tuple[xs.Sa, list[xs.Sa]]:
         xfrm = XfrmSocket()
-        return xfrm.allocate_spi(xm.Sa(*ends, reqid=7, mode=xm.MODE_TUNNEL)), xfrm.states()
+        return xfrm.allocate_spi(xs.Sa(*ends, reqid=7, mode=xs.MODE_TUNNEL)), xfrm.states()
 
     reply, dumped = in_fresh_netns(work)
     assert ESP_SPIS[0] <= reply.spi <= ESP_SPIS[1]
-    assert (reply.source, reply.destination, reply.reqid, reply.mode) == (*ends, 7, xm.MODE_TUNNEL)
+    assert (reply.source, reply.destination, reply.reqid, reply.mode) == (*ends, 7, xs.MODE_TUNNEL)
     assert reply.is_larval
     assert [(sa.spi, sa.lifetime) for sa in dumped] == [(reply.spi, reply.lifetime)]
 
@@ -235,7 +237,7 @@ def test_the_kernel_allocates_the_spi_asked_for(ends: tuple[str, str]) -> None:
 @LIVE
 def test_a_refusal_carries_errno_and_the_kernels_words() -> None:
     with pytest.raises(NetlinkRefusedError) as refusal:
-        in_fresh_netns(lambda: XfrmSocket().allocate_spi(xm.Sa("10.8.0.2", "10.8.0.1"), (2, 1)))
+        in_fresh_netns(lambda: XfrmSocket().allocate_spi(xs.Sa("10.8.0.2", "10.8.0.1"), (2, 1)))
     assert refusal.value.errno == EINVAL
     # Kernels before 6.3 give no reason here.
     assert refusal.value.extack in {"", "Invalid SPI range: min > max"}
@@ -246,12 +248,12 @@ def test_a_refusal_carries_errno_and_the_kernels_words() -> None:
 @ENDS
 def test_the_kernel_takes_an_sa_or_says_what_it_lacks(ends: tuple[str, str]) -> None:
     keyed = (
-        xm.authentication("hmac(sha256)", bytes(range(32)), 128),
-        xm.encryption("cbc(aes)", bytes(range(16))),
+        xa.authentication("hmac(sha256)", bytes(range(32)), 128),
+        xa.encryption("cbc(aes)", bytes(range(16))),
     )
-    wanted = xm.Sa(*ends, spi=0x1234, reqid=7, attributes=keyed)
+    wanted = xs.Sa(*ends, spi=0x1234, reqid=7, attributes=keyed)
 
-    def work() -> xm.Sa | None:
+    def work() -> xs.Sa | None:
         xfrm = XfrmSocket()
         xfrm.add(wanted)
         return xfrm.find(wanted)
@@ -271,31 +273,31 @@ def test_the_kernel_takes_an_sa_or_says_what_it_lacks(ends: tuple[str, str]) -> 
 @LIVE
 @ENDS
 def test_the_kernel_gives_a_policy_back_as_it_was_sent(ends: tuple[str, str]) -> None:
-    length = 32 if xm.family_of(ends[0]) == xm.AF_INET else 128
-    selector = xm.Selector(f"{ends[0]}/{length}", f"{ends[1]}/{length}", 17, destination_port=80)
-    template = xm.Template(*ends, mode=xm.MODE_TUNNEL, reqid=7)
+    length = 32 if xs.family_of(ends[0]) == xs.AF_INET else 128
+    selector = xs.Selector(f"{ends[0]}/{length}", f"{ends[1]}/{length}", 17, destination_port=80)
+    template = xs.Template(*ends, mode=xs.MODE_TUNNEL, reqid=7)
 
     def work() -> list[tuple[bytes, dict[str, bytes]]]:
         xfrm = XfrmSocket()
-        xfrm.add_policy(xm.Policy(selector, xm.DIR_OUT, template, priority=123))
+        xfrm.add_policy(xs.Policy(selector, xs.DIR_OUT, template, priority=123))
         return xfrm.policies()
 
     [(info, attributes)] = in_fresh_netns(work)
-    assert xm.Selector.unpack(info[:56], 0) == selector
+    assert xs.Selector.unpack(info[:56], 0) == selector
     assert int.from_bytes(info[152:156], "little") == 123
     assert attributes["XFRMA_TMPL"] == template.pack()
 
 
 @LIVE
 def test_an_expiry_is_heard() -> None:
-    def work() -> tuple[xm.Sa, object]:
+    def work() -> tuple[xs.Sa, object]:
         sysctl = Path("/proc/sys/net/core/xfrm_acq_expires")
         try:
             sysctl.write_text("1", encoding="ascii")
         except OSError:
-            return xm.Sa("::", "::"), None
+            return xs.Sa("::", "::"), None
         xfrm = XfrmSocket(groups=(xm.GROUP_EXPIRE,))
-        sa = xfrm.allocate_spi(xm.Sa("10.8.0.2", "10.8.0.1"))
+        sa = xfrm.allocate_spi(xs.Sa("10.8.0.2", "10.8.0.1"))
         return sa, xfrm.next_expiry(sa, 10)
 
     sa, expiry = in_fresh_netns(work)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import xfrm_messages as xm
+import xfrm_attributes as xa
+import xfrm_structures as xs
 from esp_oracle import EspOracle
 from netfilter import seen, watch
 from netlink_frames import NetlinkRefusedError
@@ -32,9 +33,9 @@ KEY = bytes(range(20))
 PORT = 4242
 PACKETS = 3
 BOTH_WAYS = pytest.mark.parametrize("way", ["slow", "gro"])
-FAMILIES = pytest.mark.parametrize("family", [xm.AF_INET, xm.AF_INET6], ids=["ipv4", "ipv6"])
+FAMILIES = pytest.mark.parametrize("family", [xs.AF_INET, xs.AF_INET6], ids=["ipv4", "ipv6"])
 MODES = pytest.mark.parametrize(
-    "mode", [xm.MODE_TRANSPORT, xm.MODE_TUNNEL], ids=["transport", "tunnel"]
+    "mode", [xs.MODE_TRANSPORT, xs.MODE_TUNNEL], ids=["transport", "tunnel"]
 )
 
 
@@ -46,24 +47,24 @@ class Gateway:
     xfrm: XfrmSocket
     wire: Wire
 
-    def sa(self, family: int, mode: int, *attributes: tuple[str, bytes]) -> xm.Sa:
+    def sa(self, family: int, mode: int, *attributes: tuple[str, bytes]) -> xs.Sa:
         """Install an input SA with further attributes and return it."""
-        ends = (Wire.FAR4, Wire.NEAR4) if family == xm.AF_INET else (Wire.FAR6, Wire.NEAR6)
-        made = xm.Sa(*ends, spi=0x1234, mode=mode, attributes=(xm.aead(KEY), *attributes))
+        ends = (Wire.FAR4, Wire.NEAR4) if family == xs.AF_INET else (Wire.FAR6, Wire.NEAR6)
+        made = xs.Sa(*ends, spi=0x1234, mode=mode, attributes=(xa.aead(KEY), *attributes))
         self.xfrm.add(made)
-        if mode == xm.MODE_TUNNEL:
+        if mode == xs.MODE_TUNNEL:
             # Without a policy that asks for it, what a tunnel carried is dropped.
-            template = xm.Template(*ends, mode=mode)
-            everything = xm.Selector.everything(family)
-            self.xfrm.add_policy(xm.Policy(everything, xm.DIR_IN, template))
+            template = xs.Template(*ends, mode=mode)
+            everything = xs.Selector.everything(family)
+            self.xfrm.add_policy(xs.Policy(everything, xs.DIR_IN, template))
         return made
 
-    def inject(self, sa: xm.Sa, inner: tuple[str, str] | None = None) -> int:
+    def inject(self, sa: xs.Sa, inner: tuple[str, str] | None = None) -> int:
         """Send three sealed datagrams in and return how many a socket received."""
         oracle = EspOracle(sa, KEY)
         with self.namespace.socket(sa.family, socket.SOCK_DGRAM) as receiver:
             receiver.bind(("", PORT))
-            if sa.mode == xm.MODE_TUNNEL and inner is None:
+            if sa.mode == xs.MODE_TUNNEL and inner is None:
                 inner = (sa.source, sa.destination)
             for _ in range(PACKETS):
                 self.wire.send(oracle.seal(b"marked?", inner=inner, port=PORT))
@@ -104,7 +105,7 @@ def test_what_was_decrypted_is_marked(
 ) -> None:
     gateway = plug(way)
     watch(gateway.namespace, port=PORT)
-    received = gateway.inject(gateway.sa(family, mode, *xm.set_mark(0x10, 0xFF)))
+    received = gateway.inject(gateway.sa(family, mode, *xa.set_mark(0x10, 0xFF)))
     found = seen(gateway.namespace)
     assert received == PACKETS, f"{received} of {PACKETS} datagrams were received"
     assert found.marks == (0x10,), (
@@ -125,7 +126,7 @@ def test_without_set_mark_nothing_is_marked(
 ) -> None:
     gateway = plug(way)
     watch(gateway.namespace, port=PORT)
-    received = gateway.inject(gateway.sa(family, xm.MODE_TRANSPORT))
+    received = gateway.inject(gateway.sa(family, xs.MODE_TRANSPORT))
     found = seen(gateway.namespace)
     assert received == PACKETS, f"{received} of {PACKETS} datagrams were received"
     assert found.marks == (0,), f"without SET_MARK the marks are {words(found.marks)}, expected 0x0"
@@ -136,7 +137,7 @@ def test_without_set_mark_nothing_is_marked(
 def test_the_mask_spares_the_prior_mark(plug: Callable[[str], Gateway], family: int) -> None:
     gateway = plug("slow")
     watch(gateway.namespace, port=PORT, prior_mark=0xAB00)
-    gateway.inject(gateway.sa(family, xm.MODE_TRANSPORT, *xm.set_mark(0x10, 0xFF)))
+    gateway.inject(gateway.sa(family, xs.MODE_TRANSPORT, *xa.set_mark(0x10, 0xFF)))
     marks = seen(gateway.namespace).marks
     assert marks == (0xAB10,), (
         f"the mark 0xab00 became {words(marks)} in decryption, expected 0xab10"
@@ -147,7 +148,7 @@ def test_the_mask_spares_the_prior_mark(plug: Callable[[str], Gateway], family: 
 def test_no_mask_replaces_the_prior_mark(plug: Callable[[str], Gateway]) -> None:
     gateway = plug("slow")
     watch(gateway.namespace, port=PORT, prior_mark=0xAB00)
-    sa = gateway.sa(xm.AF_INET, xm.MODE_TRANSPORT, *xm.set_mark(0x10))
+    sa = gateway.sa(xs.AF_INET, xs.MODE_TRANSPORT, *xa.set_mark(0x10))
     gateway.inject(sa)
     marks = seen(gateway.namespace).marks
     assert marks == (0x10,), f"without a mask the mark 0xab00 became {words(marks)}, expected 0x10"
@@ -156,7 +157,7 @@ def test_no_mask_replaces_the_prior_mark(plug: Callable[[str], Gateway]) -> None
 @pytest.mark.proof(red=r"SET_MARK without a mask is dumped with the mask None, expected ffffffff$")
 def test_no_mask_is_dumped_as_all_ones(plug: Callable[[str], Gateway]) -> None:
     gateway = plug("slow")
-    found = gateway.xfrm.find(gateway.sa(xm.AF_INET, xm.MODE_TRANSPORT, *xm.set_mark(0x10)))
+    found = gateway.xfrm.find(gateway.sa(xs.AF_INET, xs.MODE_TRANSPORT, *xa.set_mark(0x10)))
     assert found is not None, "the SA is not in the dump"
     mask = found.attribute("XFRMA_SET_MARK_MASK")
     shown = None if mask is None else f"{struct.unpack('=I', mask)[0]:x}"
@@ -174,9 +175,9 @@ def test_policy_routing_sees_the_mark(
     family: int,
 ) -> None:
     gateway = plug(way)
-    inner = ("10.77.0.2", "10.77.0.1") if family == xm.AF_INET else ("fd77::2", "fd77::1")
-    prefix = "10.77.0.1/32" if family == xm.AF_INET else "fd77::1/128"
-    version = "-4" if family == xm.AF_INET else "-6"
+    inner = ("10.77.0.2", "10.77.0.1") if family == xs.AF_INET else ("fd77::2", "fd77::1")
+    prefix = "10.77.0.1/32" if family == xs.AF_INET else "fd77::1/128"
+    version = "-4" if family == xs.AF_INET else "-6"
     # The inner destination is ours in table 10 only, which only the mark leads to.
     gateway.namespace.run(["ip", version, "rule", "add", "fwmark", "0x10/0xff", "table", "10"])
     gateway.namespace.ip(
@@ -184,7 +185,7 @@ def test_policy_routing_sees_the_mark(
         f"route add {inner[0]} dev {Wire.DEVICE}",
     )
     received = gateway.inject(
-        gateway.sa(family, xm.MODE_TUNNEL, *xm.set_mark(0x10, 0xFF)), inner=inner
+        gateway.sa(family, xs.MODE_TUNNEL, *xa.set_mark(0x10, 0xFF)), inner=inner
     )
     assert received == PACKETS, f"{received} of {PACKETS} datagrams took the route of the mark"
 
@@ -193,13 +194,13 @@ def test_policy_routing_sees_the_mark(
 @FAMILIES
 def test_an_output_sa_marks_what_it_encrypted(plug: Callable[[str], Gateway], family: int) -> None:
     gateway = plug("slow")
-    ends = (Wire.NEAR4, Wire.FAR4) if family == xm.AF_INET else (Wire.NEAR6, Wire.FAR6)
+    ends = (Wire.NEAR4, Wire.FAR4) if family == xs.AF_INET else (Wire.NEAR6, Wire.FAR6)
     watch(gateway.namespace, port=PORT)
-    sa = xm.Sa(*ends, spi=0x4321, attributes=(xm.aead(KEY), *xm.set_mark(0x10, 0xFF)))
+    sa = xs.Sa(*ends, spi=0x4321, attributes=(xa.aead(KEY), *xa.set_mark(0x10, 0xFF)))
     gateway.xfrm.add(sa)
-    length = 32 if family == xm.AF_INET else 128
-    selector = xm.Selector(f"{ends[0]}/{length}", f"{ends[1]}/{length}")
-    gateway.xfrm.add_policy(xm.Policy(selector, xm.DIR_OUT, xm.Template(*ends)))
+    length = 32 if family == xs.AF_INET else 128
+    selector = xs.Selector(f"{ends[0]}/{length}", f"{ends[1]}/{length}")
+    gateway.xfrm.add_policy(xs.Policy(selector, xs.DIR_OUT, xs.Template(*ends)))
     with gateway.namespace.socket(family, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"to be sealed", (ends[1], PORT))
     packet = gateway.wire.receive(is_esp)
@@ -215,7 +216,7 @@ def test_an_output_sa_marks_what_it_encrypted(plug: Callable[[str], Gateway], fa
 def test_a_short_attribute_is_refused(plug: Callable[[str], Gateway], name: str) -> None:
     gateway = plug("slow")
     with pytest.raises(NetlinkRefusedError) as refusal:
-        gateway.sa(xm.AF_INET, xm.MODE_TRANSPORT, ("XFRMA_SET_MARK", bytes(4)), (name, b"\0\0"))
+        gateway.sa(xs.AF_INET, xs.MODE_TRANSPORT, ("XFRMA_SET_MARK", bytes(4)), (name, b"\0\0"))
     assert refusal.value.errno in {errno.EINVAL, errno.ERANGE}, (
         f"{refusal.value}; expected EINVAL or ERANGE"
     )

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import xfrm_messages as xm
+import xfrm_structures as xs
 from namespaces import Namespace, Pair, veth_pair, wait_until
 from rtnl_address import (
     IFA_F_DEPRECATED,
@@ -250,9 +251,9 @@ def test_masquerade_avoids_it(road: Road) -> None:
 def test_an_xfrm_tunnel_from_anywhere_avoids_it(road: Road) -> None:
     with road.warrior.inside():
         xfrm = XfrmSocket(groups=(xm.GROUP_ACQUIRE,))
-    template = xm.Template("::", ELSEWHERE, mode=xm.MODE_TUNNEL)
-    selector = xm.Selector("::/0", "fd98::/64")
-    xfrm.add_policy(xm.Policy(selector, xm.DIR_OUT, template))
+    template = xs.Template("::", ELSEWHERE, mode=xs.MODE_TUNNEL)
+    selector = xs.Selector("::/0", "fd98::/64")
+    xfrm.add_policy(xs.Policy(selector, xs.DIR_OUT, template))
     probe = road.warrior.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     with contextlib.closing(xfrm), probe:
         with contextlib.suppress(OSError):
