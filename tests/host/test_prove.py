@@ -12,6 +12,7 @@ from workbench import evidence
 from workbench.model import SelftestResult, Splat, SplatKind, TestKind
 from workbench.paths import Paths
 from workbench.prove import Evidence, ProofState, judge_proof
+from workbench.suite import Suite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -87,7 +88,7 @@ def test_a_damaged_memory_is_none(paths: Paths) -> None:
 
 
 def test_the_guest_gets_the_shared_code_and_its_own_extensions(paths: Paths) -> None:
-    files = evidence.guest_files(paths, ["one"], ["one", "two"])
+    files = Suite.read(paths, ["one", "two"]).part(["one"])
     assert [name for name, _ in files] == ["conftest.py", "lib/codec.py", "one/test_a.py"]
 
 
@@ -99,8 +100,10 @@ def test_the_key_follows_the_tests_and_what_they_share(
     paths: Paths, changed: str, *, differs: bool
 ) -> None:
     def digest() -> str:
-        return evidence.digest_of(evidence.guest_files(paths, ["one"], ["one", "two"]))
+        return Suite.read(paths, ["one", "two"]).digest("one")
 
+    held = Suite.read(paths, ["one", "two"])
     before = digest()
     (paths.guest_tests / changed).write_text("edited")
     assert (digest() != before) is differs
+    assert held.digest("one") == before

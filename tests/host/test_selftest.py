@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ from workbench.image import GuestImage
 from workbench.model import BuiltKernel, Kernel, KernelTag, SelftestResult, Splat, SplatKind
 from workbench.paths import Paths
 from workbench.selftest import Lab, Selection
+from workbench.suite import Suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +60,10 @@ def paths(tmp_path: Path) -> Paths:
         (guest / name).parent.mkdir(parents=True, exist_ok=True)
         (guest / name).write_text("")
     return Paths(tmp_path / "repo", tmp_path / "cache", tmp_path / "state")
+
+
+def suite_of(paths: Paths, *extensions: str) -> Selection:
+    return Selection(Suite.read(paths, ("one", "two", "bare")), extensions)
 
 
 @pytest.fixture
@@ -132,7 +138,7 @@ def test_one_guest_that_ends_well(
     tmp_path: Path,
 ) -> None:
     seen = guests((lines_for([A, B], [A, B], ended=True), (), True, ""))
-    selection = Selection(("one", "two", "bare"), ("one", "two", "bare"))
+    selection = suite_of(lab[0].paths, "one", "two", "bare")
     (report,) = selftest.run_selftests(lab[0], kernel, selection, tmp_path / "run")
     assert report.finished
     assert (report.collected, report.lost, report.splats) == (2, (), ())
@@ -154,8 +160,7 @@ def test_a_panic_gives_the_others_another_guest(
         (lines_for([A, B, C], [], ended=False, running=A), (panic,), False, ""),
         (lines_for([B, C], [B, C], ended=True), (), True, ""),
     )
-    names = ("one", "two")
-    selection = Selection(names, (*names, "bare"))
+    selection = suite_of(lab[0].paths, "one", "two")
     first, second = selftest.run_selftests(lab[0], kernel, selection, tmp_path / "r")
     assert first.lost == (A, B, C)
     assert first.splats[0].test == A
@@ -173,8 +178,8 @@ def test_a_guest_that_never_came_to_its_tests_is_not_tried_again(
 ) -> None:
     hang = Splat(SplatKind.HANG, "no sign of life", "", 90.0)
     guests((b"", (hang,), False, ""))
-    names = ("one", "two")
-    (report,) = selftest.run_selftests(lab[0], kernel, Selection(names, names), tmp_path / "r")
+    selection = suite_of(lab[0].paths, "one", "two")
+    (report,) = selftest.run_selftests(lab[0], kernel, selection, tmp_path / "r")
     assert report.splats == (hang,)
     assert not report.finished
     assert selftest.report_for((report,), "two") is report
@@ -190,7 +195,7 @@ def test_a_guest_that_ends_without_saying_so_is_not_finished(tmp_path: Path) -> 
 def test_no_tests_no_guest(
     lab: tuple[Lab, list[SelftestResult]], kernel: BuiltKernel, tmp_path: Path
 ) -> None:
-    selection = Selection(("bare", "absent"), ())
+    selection = suite_of(lab[0].paths, "bare", "absent")
     assert selftest.run_selftests(lab[0], kernel, selection, tmp_path) == ()
 
 
@@ -222,7 +227,7 @@ def test_a_splat_before_any_test_belongs_to_none() -> None:
 
 def test_the_expression_reaches_pytest_as_one_word(paths: Paths) -> None:
     expression = "a and not 'b; reboot'"
-    command = selftest.payload(paths, Selection(("one",), ("one",), expression)).command
+    command = selftest.payload(replace(suite_of(paths, "one"), expression=expression)).command
     assert subprocess.run(["sh", "-n", "-c", command], check=False).returncode == 0
     words = command.splitlines()[-1].removeprefix("exec ")
     printed = subprocess.run(

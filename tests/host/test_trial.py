@@ -28,6 +28,7 @@ from workbench.model import (
 from workbench.order import Order, Outputs, Red
 from workbench.paths import Paths
 from workbench.progress import Silent
+from workbench.suite import Suite
 from workbench.trial import Bench, Plan
 from workbench.verdict import CellState, Trial
 
@@ -143,8 +144,8 @@ def try_it(paths: Paths, extensions: Sequence[Extension], red: Red = Red.REMEMBE
     # No fake touches the store.
     store: Any = None
     bench = Bench(paths, store, Silent(), paths.state, lambda _: None)
-    names = tuple(each.name for each in extensions)
-    return trial.run_trial(bench, Plan(KERNEL, tuple(extensions), names, "plain", "x86_64", red))
+    suite = Suite.read(paths, (each.name for each in extensions))
+    return trial.run_trial(bench, Plan(KERNEL, tuple(extensions), suite, "plain", "x86_64", red))
 
 
 def states(made: Trial) -> dict[str, CellState]:

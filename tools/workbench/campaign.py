@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from workbench import atomic, progress, report_json, report_junit, report_ktap, report_terminal
 from workbench.errors import UsageError, WorkbenchError
 from workbench.runs import new_run
+from workbench.suite import Suite
 from workbench.verdict import RunReport, Trial
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def run(
         bench = Bench(paths, store, display, folder, heard)
         try:
             # Not a comprehension: what came before a fault must not be lost with it.
+            suite = Suite.read(paths, known)
             for kernel in kernels:
-                trials += [run_trial(bench, _plan(order, kernel, chosen, known))]
+                trials += [run_trial(bench, _plan(order, kernel, chosen, suite))]
         except WorkbenchError as error:
             fault = error
     report = RunReport(tuple(trials), started, time.monotonic() - since, folder)
@@ -112,15 +114,13 @@ def _kernels(paths: Paths, order: Order, display: Progress) -> tuple[Store, tupl
     return Store.open(paths), tuple(sorted(kernels, key=lambda kernel: kernel.tag))
 
 
-def _plan(
-    order: Order, kernel: Kernel, chosen: tuple[Extension, ...], known: tuple[str, ...]
-) -> Plan:
+def _plan(order: Order, kernel: Kernel, chosen: tuple[Extension, ...], suite: Suite) -> Plan:
     from workbench.trial import Plan
 
     return Plan(
         kernel,
         chosen,
-        known,
+        suite,
         order.flavour,
         order.arch,
         red=order.red,

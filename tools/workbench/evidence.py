@@ -19,14 +19,12 @@ from workbench.model import SelftestResult  # noqa: TC001 - msgspec reads the an
 from workbench.prove import Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from workbench.paths import Paths
 
 # Raised when the meaning of a remembered file changes.
 _FORMAT: Final = 1
-_NOT_SOURCE: Final = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
 
 
 class _Remembered(msgspec.Struct, frozen=True):
@@ -52,43 +50,10 @@ def remember(paths: Paths, key: str, extension: str, evidence: Evidence) -> None
     atomic.write(file, msgspec.json.encode(_Remembered(extension, evidence.results)))
 
 
-def key_of(extension: str, kernel_key: str, image_digest: str, tests_digest: str) -> str:
-    """Name an extension's evidence by what it depends on."""
-    parts = (str(_FORMAT), extension, kernel_key, image_digest, tests_digest)
+def key_of(extension: str, *digests: str) -> str:
+    """Name an extension's evidence by what it depends on: kernel, image, machine, tests."""
+    parts = (str(_FORMAT), extension, *digests)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def guest_files(
-    paths: Paths, extensions: Iterable[str], known: Iterable[str]
-) -> tuple[tuple[str, Path], ...]:
-    """Return what the guest needs of tests/guest: (relative name, file), sorted.
-
-    That is the folders of ``extensions``, and all that is no extension's:
-    the folders of the other ``known`` ones stay at home.
-    """
-    wanted, named = set(extensions), set(known)
-    return tuple(
-        (name, path)
-        for name, path in _files(paths.guest_tests)
-        if (folder := name.partition("/")[0]) in wanted or folder not in named
-    )
-
-
-def digest_of(files: Iterable[tuple[str, Path]]) -> str:
-    """Return the sha256 over names and contents."""
-    whole = hashlib.sha256()
-    for name, path in files:
-        data = path.read_bytes()
-        whole.update(f"{name}\0{len(data)}\0".encode())
-        whole.update(data)
-    return whole.hexdigest()
-
-
-def _files(root: Path) -> Iterator[tuple[str, Path]]:
-    for path in sorted(root.rglob("*")):
-        parts = path.relative_to(root).parts
-        if path.is_file() and not _NOT_SOURCE.intersection(parts):
-            yield "/".join(parts), path
 
 
 def _file(paths: Paths, key: str) -> Path:

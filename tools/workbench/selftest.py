@@ -13,7 +13,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from workbench import boot, evidence
+from workbench import boot
 from workbench.model import SelftestReport
 from workbench.payload import Payload
 from workbench.reportlog import ReportLog, extension_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from workbench.image import GuestImage
     from workbench.model import BuiltKernel, SelftestResult, Splat
     from workbench.paths import Paths
+    from workbench.suite import Suite
 
 # The guest ends a test that overstays by itself; a guest that does not come
 # round to it this much later is dead.
@@ -45,12 +46,11 @@ exec {pytest}
 class Selection:
     """Which tests: those of ``extensions`` that match pytest's ``-k`` expression.
 
-    ``known`` are all extensions there are; folders of tests/guest that are
-    not among them are shared code.
+    ``suite`` is the whole of them, as they were read.
     """
 
+    suite: Suite
     extensions: tuple[str, ...]
-    known: tuple[str, ...]
     expression: str = ""
 
 
@@ -73,7 +73,7 @@ def run_selftests(
     there is none when the selection has no tests.
     """
     reports: list[SelftestReport] = []
-    waiting = tuple(name for name in selection.extensions if _has_tests(lab.paths, name))
+    waiting = tuple(name for name in selection.extensions if selection.suite.has_tests(name))
     while waiting:
         place = folder if not reports else folder.with_name(f"{folder.name}-{len(reports) + 1}")
         report = _run_guest(lab, kernel, replace(selection, extensions=waiting), place)
@@ -91,9 +91,8 @@ def report_for(reports: Sequence[SelftestReport], extension: str) -> SelftestRep
     return reports[0] if reports else None
 
 
-def payload(paths: Paths, selection: Selection) -> Payload:
+def payload(selection: Selection) -> Payload:
     """Return what the guest gets: the shared code, the extensions' tests, the command."""
-    files = evidence.guest_files(paths, selection.extensions, selection.known)
     words = ["python3", "-B", "-m", "pytest", "-p", "pytest_reportlog.plugin"]
     words += ["--report-log=/dev/virtio-ports/kpw.results", "-c", "pytest.ini", "--rootdir=."]
     words += ["--continue-on-collection-errors", "--color=no", "-q"]
@@ -101,7 +100,8 @@ def payload(paths: Paths, selection: Selection) -> Payload:
         words += ["-k", selection.expression]
     words += selection.extensions
     command = _COMMAND.format(pytest=shlex.join(words))
-    return Payload(command, tuple((f"tests/{name}", path) for name, path in files))
+    files = selection.suite.part(selection.extensions)
+    return Payload(command, tuple((f"tests/{name}", data) for name, data in files))
 
 
 def read_report(run: GuestRun) -> SelftestReport:
@@ -151,7 +151,7 @@ def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
         return log.deadline() + GRACE
 
     options = boot.BootOptions(where=folder, arch=lab.arch)
-    work = payload(lab.paths, selection)
+    work = payload(selection)
     run = boot.boot(lab.paths, kernel, lab.image, work, options, on_line)
     return read_report(run)
 
@@ -163,7 +163,3 @@ def _unjudged(report: SelftestReport, ran: Sequence[str]) -> tuple[str, ...]:
     guilty = extension_of(report.lost[0])
     took = {extension_of(nodeid) for nodeid in report.lost} - {guilty}
     return tuple(name for name in ran if name in took)
-
-
-def _has_tests(paths: Paths, extension: str) -> bool:
-    return any((paths.guest_tests / extension).glob("test_*.py"))

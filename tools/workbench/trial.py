@@ -9,6 +9,7 @@ step raises is a fault of the machine or of the user's files, and ends it.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -39,15 +40,16 @@ if TYPE_CHECKING:
     )
     from workbench.paths import Paths
     from workbench.progress import Progress
+    from workbench.suite import Suite
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be tried. ``known`` names every extension of the repository."""
+    """What is to be tried, and the selftests as they were when it began."""
 
     kernel: Kernel
     extensions: tuple[Extension, ...]
-    known: tuple[str, ...]
+    suite: Suite
     flavour: str
     arch: str
     red: Red = Red.REMEMBERED
@@ -152,7 +154,7 @@ def reddened(bench: Bench, course: Course) -> Course:
     bench.progress.step(f"{plan.kernel.name}: selftests without patches (red)")
     place = bench.folder / f"{plan.kernel.name}-red"
     lab = Lab(bench.paths, _image(course), plan.arch, lambda _result: None)
-    reports = selftest.run_selftests(lab, built, Selection(missing, plan.known), place)
+    reports = selftest.run_selftests(lab, built, Selection(plan.suite, missing), place)
     for name in missing:
         found[name] = _evidence_of(name, reports)
         memory.remember(bench.paths, keys[name], name, found[name])
@@ -175,7 +177,7 @@ def tested(bench: Bench, course: Course) -> Course:
     bench.progress.step(f"{plan.kernel.name}: selftests")
     place = bench.folder / plan.kernel.name
     lab = Lab(bench.paths, _image(course), plan.arch, bench.on_result)
-    selection = Selection(course.names, plan.known, plan.expression)
+    selection = Selection(plan.suite, course.names, plan.expression)
     reports = selftest.run_selftests(lab, course.built, selection, place)
     return replace(course, reports=reports)
 
@@ -216,9 +218,9 @@ def _image(course: Course) -> GuestImage:
 
 def _evidence_key(bench: Bench, course: Course, extension: str, kernel_key: str) -> str:
     paths, plan = bench.paths, course.plan
-    machine = paths.qemu / f"{plan.arch}.toml"
-    files = (*memory.guest_files(paths, (extension,), plan.known), (machine.name, machine))
-    return memory.key_of(extension, kernel_key, _image(course).digest, memory.digest_of(files))
+    machine = hashlib.sha256((paths.qemu / f"{plan.arch}.toml").read_bytes()).hexdigest()
+    image_digest = _image(course).digest
+    return memory.key_of(extension, kernel_key, image_digest, machine, plan.suite.digest(extension))
 
 
 def _evidence_of(extension: str, reports: tuple[SelftestReport, ...]) -> Evidence:
