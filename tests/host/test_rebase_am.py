@@ -7,9 +7,15 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from toy_kernel import Files, ToyKernels, numbered
+from toy_kernel import Files, ToyKernels, WorkTree, numbered
 
+from workbench import process
+from workbench.extensions import load_extensions, patches_for
+from workbench.gitstore import Store
 from workbench.model import PatchState
+from workbench.patchfile import read_patch
+from workbench.paths import Paths
+from workbench.rebase import rebase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +108,27 @@ def compare(root: Path, seed: int) -> list[PatchState]:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_random_series_becomes_the_tree_git_am_makes(tmp_path: Path, seed: int) -> None:
     compare(tmp_path, seed)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("tag", ["v5.10.262", "v6.1.187", "v6.12.107", "v6.18.15", "v7.1.13"])
+def test_the_real_series_on_a_real_kernel_is_the_tree_git_am_makes(
+    tmp_path: Path, tag: str
+) -> None:
+    """The index is the whole kernel's; what git am -3 may touch is checked out."""
+    paths = Paths.default()
+    store = Store.open(paths)
+    kernel = store.kernel(tag)
+    assert kernel is not None, f"run 'kpw fetch {tag}' first"
+    extensions = load_extensions(paths)
+    result = rebase(paths, store, kernel, extensions)
+    assert result.applies
+    work = WorkTree(tmp_path / "linux", store.environment())
+    process.run(["git", "clone", "-q", "-s", "-n", store.path, work.folder], env=work.env)
+    patches = [path for each in extensions for path, _ in patches_for(each, kernel.tag)]
+    touched = {f"/{name.split('/')[0]}" for path in patches for name in read_patch(path).touched}
+    work.git("sparse-checkout", "set", "--no-cone", *sorted(touched))
+    work.git("checkout", "-q", "--detach", kernel.commit)
+    for path in patches:
+        assert work.am(path), path
+    assert work.tree == result.tree

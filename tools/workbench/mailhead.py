@@ -137,7 +137,7 @@ def _field(path: Path, fields: _Fields, name: str) -> tuple[int, str]:
     try:
         chunks = email.header.decode_header(value)
         text = "".join(
-            chunk if isinstance(chunk, str) else chunk.decode(charset or "utf-8")
+            chunk if isinstance(chunk, str) else chunk.decode(charset or "raw-unicode-escape")
             for chunk, charset in chunks
         )
     except (ValueError, LookupError, email.errors.HeaderParseError) as error:
