@@ -126,7 +126,8 @@ def test_the_real_series_on_a_real_kernel_is_the_tree_git_am_makes(
     work = WorkTree(tmp_path / "linux", store.environment())
     process.run(["git", "clone", "-q", "-s", "-n", store.path, work.folder], env=work.env)
     patches = [path for each in extensions for path, _ in patches_for(each, kernel.tag)]
-    touched = {f"/{name.split('/')[0]}" for path in patches for name in read_patch(path).touched}
+    names = {name for path in patches for name in read_patch(path).touched}
+    touched = {f"/{name.rpartition('/')[0]}" for name in names}
     work.git("sparse-checkout", "set", "--no-cone", *sorted(touched))
     work.git("checkout", "-q", "--detach", kernel.commit)
     for path in patches:
