@@ -21,6 +21,7 @@ from workbench.build import BuildRequest
 from workbench.errors import InfraError
 from workbench.model import BuildFailure, BuiltKernel
 from workbench.progress import Silent
+from workbench.recipe import LeaveOut
 
 if TYPE_CHECKING:
     from toy_kernel import Files
@@ -380,6 +381,23 @@ def test_a_fault_of_the_machine_is_told_from_one_of_the_source(
 ) -> None:
     said = buildlog.machine_fault(f"{LOG}{line}\nmake: *** Error 1\n")
     assert (said is None) if fault is None else (said is not None and fault in said)
+
+
+@pytest.mark.parametrize(
+    ("reason", "folder"),
+    [
+        (
+            "make[3]: *** No rule to make target 'drivers/gpu/drm/x.o', needed by 'y'.",
+            "drivers/gpu",
+        ),
+        ("a.c:1:10: fatal error: sound/pcm/x.h: No such file or directory", "sound"),
+        ("make[3]: *** No rule to make target 'net/x.o', needed by 'y'.  Stop.", None),
+        ("net/x.c:1:1: error: expected", None),
+    ],
+)
+def test_a_file_that_was_left_out_is_told(reason: str, folder: str | None) -> None:
+    rules = LeaveOut(folders=("drivers/gpu", "sound"))
+    assert rules.hides(buildlog.missing_file(reason) or "") == folder
 
 
 def test_a_log_that_says_nothing_is_no_crash() -> None:

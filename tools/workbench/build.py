@@ -135,7 +135,7 @@ def _build(
     pruned = sourcetree.switch(store, room, request.tree, job.recipe.leave_out)
     (paths.ccache / "tmp").mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    with _compiling(out):
+    with _compiling(out) as is_new:
         place = configure.Workplace(paths, room.src, out, log, pruned, job.recipe)
         progress.step(f"{job.label}: configuration")
         config = configure.configure(store, place, job.merged)
@@ -143,15 +143,17 @@ def _build(
             return _broken(job, place)
         if config.unmet:
             return _unmet(job, log, config.unmet)
-        objects, is_whole = _compile(job, place, progress)
+        objects = _compile(job, place, progress, is_new=is_new)
         if objects is None:
             return _broken(job, place)
-        return _keep(paths, job, place, time.monotonic() - began, objects if is_whole else 0)
+        return _keep(paths, job, place, time.monotonic() - began, objects if is_new else 0)
 
 
 @contextlib.contextmanager
-def _compiling(out: Path) -> Iterator[None]:
-    """Hold an output directory; what a killed build left in it is not trusted.
+def _compiling(out: Path) -> Iterator[bool]:
+    """Hold an output directory; yields whether it is a new one.
+
+    What a killed build left in it is not trusted.
 
     A compiler that is killed leaves an object that is newer than its source,
     which make takes for finished. So a directory that was left in the midst
@@ -160,17 +162,19 @@ def _compiling(out: Path) -> Iterator[None]:
     marker = out / ".kpw-building"
     if marker.exists():
         shutil.rmtree(out)
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     marker.touch()
-    yield
+    yield is_new
     marker.unlink()
 
 
-def _compile(job: _Job, place: configure.Workplace, progress: Progress) -> tuple[int | None, bool]:
-    """Run make; return the number of files compiled (None: it failed), and whether from nothing."""
-    is_whole = not (place.out / "vmlinux.o").exists()
+def _compile(
+    job: _Job, place: configure.Workplace, progress: Progress, *, is_new: bool
+) -> int | None:
+    """Run make; return the number of files compiled, None when it failed."""
     usual = kernelcache.usual_objects(place.paths, job.request.flavour, _USUAL_OBJECTS)
-    total = usual if is_whole else None
+    total = usual if is_new else None
     jobs = len(os.sched_getaffinity(0))
     argv = place.make(f"-j{jobs}", "--output-sync=target", job.recipe.target)
     done = 0
@@ -187,7 +191,7 @@ def _compile(job: _Job, place: configure.Workplace, progress: Progress) -> tuple
                 done += 1
                 progress.step(f"{job.label}: compiling", done, total and max(total, done))
         status = child.wait()
-    return (done if status == 0 else None), is_whole
+    return done if status == 0 else None
 
 
 def _keep(
@@ -217,11 +221,14 @@ def _broken(job: _Job, place: configure.Workplace) -> BuildFailure:
     if fault is not None:
         raise InfraError(fault, where=str(place.out), next_step=f"free some, and see {place.log}")
     failure = buildlog.first_failure(text, (f"{place.src}/", f"../{place.src.name}/"))
+    hidden = job.recipe.leave_out.hides(buildlog.missing_file(failure.reason) or "")
+    arch = f"kconfigs/arch/{job.request.arch}.toml"
+    hint = f" ({arch} leaves out {hidden}: take that line out)" if hidden else ""
     return BuildFailure(
         kernel=job.request.kernel,
         tree=job.request.tree,
         flavour=job.request.flavour,
-        reason=failure.reason,
+        reason=failure.reason + hint,
         excerpt=failure.excerpt,
         log=place.log,
     )

@@ -35,6 +35,9 @@ _KILLED = re.compile(
     r".*(?:Killed signal terminated program|internal compiler error: Killed"
     r"|Cannot allocate memory|virtual memory exhausted|out of memory allocating).*"
 )
+_MISSING = re.compile(
+    r"No rule to make target '([^']+)'|fatal error: (\S+): No such file or directory"
+)
 _BEFORE, _AFTER = 4, 10
 
 
@@ -50,6 +53,12 @@ def compiled_file(line: str) -> str | None:
     """Return the object a line of make's says it compiles, None for any other line."""
     match = _COMPILED.match(line)
     return match[1] if match else None
+
+
+def missing_file(reason: str) -> str | None:
+    """Return the file an error says is not there, None when it says something else."""
+    match = _MISSING.search(reason)
+    return next(filter(None, match.groups())) if match else None
 
 
 def machine_fault(log: str) -> str | None:

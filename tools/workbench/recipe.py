@@ -42,6 +42,12 @@ class LeaveOut(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
                 verdict = not rule.startswith("!")
         return verdict
 
+    def hides(self, path: str) -> str | None:
+        """Return the folder that goes and would hold this path, None when there is none."""
+        parts = path.split("/")
+        folders = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        return next((folder for folder in folders if self.covers(folder)), None)
+
     def reaches_below(self, path: str) -> bool:
         """Tell whether any rule speaks of a folder below ``path``."""
         depth = path.count("/") + 1

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The build on a real kernel: minutes, so marked ``real``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from workbench import build, configure, fragments, recipe, source, sourcetree
+from workbench.build import BuildRequest
+from workbench.gitstore import Store
+from workbench.model import BuildFailure, BuiltKernel, Kernel, ResolvedConfig
+from workbench.paths import Paths
+from workbench.progress import Silent
+
+pytestmark = pytest.mark.real
+
+
+def request_for(paths: Paths) -> tuple[Store, Kernel]:
+    kernel = source.obtain(paths, source.default_tag(paths))
+    return Store.open(paths), kernel
+
+
+def another_cache(tmp_path: Path) -> Paths:
+    """Return an empty cache with the store and the compiler's cache of the default one."""
+    paths = Paths.default()
+    cache = tmp_path / "somewhere" / "else"
+    cache.mkdir(parents=True)
+    for name in ("store.git", "store.lock", "ccache"):
+        (cache / name).symlink_to(paths.cache / name)
+    return Paths(paths.repo, cache, tmp_path / "state")
+
+
+def test_two_workspaces_give_the_same_kernel(tmp_path: Path) -> None:
+    """One was switched in place to and fro, the other made from nothing elsewhere."""
+    first = Paths.default()
+    second = another_cache(tmp_path)
+    digests = set()
+    for paths in (first, second):
+        store, kernel = request_for(paths)
+        done = build.build(paths, store, BuildRequest(kernel, kernel.tree), Silent())
+        assert isinstance(done, BuiltKernel), done
+        digests.add(hashlib.sha256(done.vmlinux.read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_a_misspelt_symbol_is_explained_by_the_real_tree(tmp_path: Path) -> None:
+    mine = Paths.default()
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    for name in os.listdir(mine.repo):  # noqa: PTH208 - names, not paths
+        if name != "kconfigs":
+            (repo / name).symlink_to(mine.repo / name)
+    paths = Paths(repo, mine.cache, mine.state)
+    for file in mine.kconfigs.rglob("*"):
+        copy = paths.kconfigs / file.relative_to(mine.kconfigs)
+        if file.is_file():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(file.read_bytes())
+    base = paths.kconfigs / "base.config"
+    lines = base.read_text().count("\n")
+    base.write_text(base.read_text() + "CONFIG_XFRM_USERS=y\nCONFIG_E1000=y\n")
+    store, kernel = request_for(paths)
+    done = build.build(paths, store, BuildRequest(kernel, kernel.tree), Silent())
+    assert isinstance(done, BuildFailure), done
+    assert [(item.symbol, item.line) for item in done.unmet] == [
+        ("XFRM_USERS", lines + 1),
+        ("E1000", lines + 2),
+    ]
+    assert "did you mean CONFIG_XFRM_USER?" in done.unmet[0].reason
+    assert done.unmet[1].reason == "it depends on CONFIG_PCI, which is off"
+
+
+def test_what_is_left_out_changes_no_configuration(tmp_path: Path) -> None:
+    """The configuration of the pruned tree is that of the whole one, to the byte."""
+    paths = another_cache(tmp_path)
+    store, kernel = request_for(paths)
+    merged = fragments.load(paths, kernel.tag, arch="x86_64", extensions=(), flavour="debug")
+    pruning = recipe.load(paths, "x86_64")
+    whole = msgspec.structs.replace(pruning, leave_out=recipe.LeaveOut())
+    texts = set()
+    for number, how in enumerate((pruning, whole)):
+        room = sourcetree.Room(tmp_path / str(number))
+        out = room.out("x86_64", "debug")
+        out.mkdir(parents=True)
+        tree = sourcetree.switch(store, room, kernel.tree, how.leave_out)
+        place = configure.Workplace(paths, room.src, out, room.root / "log", tree, how)
+        resolved = configure.configure(store, place, merged)
+        assert isinstance(resolved, ResolvedConfig)
+        assert resolved.unmet == ()
+        texts.add(resolved.text)
+    assert len(texts) == 1
