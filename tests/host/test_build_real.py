@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -16,6 +16,9 @@ from workbench.gitstore import Store
 from workbench.model import BuildFailure, BuiltKernel, Kernel, ResolvedConfig
 from workbench.paths import Paths
 from workbench.progress import Silent
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.real
 
