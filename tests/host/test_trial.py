@@ -140,12 +140,18 @@ def paths(tmp_path: Path) -> Paths:
     return made
 
 
-def try_it(paths: Paths, extensions: Sequence[Extension], red: Red = Red.REMEMBERED) -> Trial:
+def try_it(
+    paths: Paths,
+    extensions: Sequence[Extension],
+    red: Red = Red.REMEMBERED,
+    expression: str = "",
+) -> Trial:
     # No fake touches the store.
     store: Any = None
     bench = Bench(paths, store, Silent(), paths.state, lambda _: None)
     suite = Suite.read(paths, (each.name for each in extensions))
-    return trial.run_trial(bench, Plan(KERNEL, tuple(extensions), suite, "plain", "x86_64", red))
+    plan = Plan(KERNEL, tuple(extensions), suite, "plain", "x86_64", red, expression)
+    return trial.run_trial(bench, plan)
 
 
 def states(made: Trial) -> dict[str, CellState]:
@@ -259,6 +265,24 @@ def test_test_asks_for_no_red(world: World, paths: Paths, tmp_path: Path) -> Non
     made = try_it(paths, [extension("a", tmp_path)], Red.NONE)
     assert states(made) == {"a": CellState.GREEN}
     assert "build plain-tree" not in world.asked
+
+
+def test_an_extension_that_k_left_out_has_no_cell(
+    world: World, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def only_a(
+        lab: object, kernel: BuiltKernel, selection: selftest.Selection, folder: Path
+    ) -> tuple[SelftestReport, ...]:
+        assert selection.expression == "a"
+        return world.run(lab, kernel, replace(selection, extensions=wanted), folder)
+
+    monkeypatch.setattr(selftest, "run_selftests", only_a)
+    both = [extension("a", tmp_path), extension("b", tmp_path)]
+    wanted: tuple[str, ...] = ("a",)
+    assert states(try_it(paths, both, Red.NONE, "a")) == {"a": CellState.GREEN}
+    wanted = ()
+    with pytest.raises(UsageError, match="no selftest matches -k 'a'"):
+        try_it(paths, both, Red.NONE, "a")
 
 
 @pytest.fixture

@@ -12,7 +12,11 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every ``kpw`` command; the README's table is tested against this."""
+    """Exit codes of every ``kpw`` command; the README's table is tested against this.
+
+    Of several findings the largest wins (workbench.verdict says why); a fault
+    ends the command and so wins over all of them.
+    """
 
     GOOD = 0
     RED = 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from workbench import build, image, judge, rebase, selftest
 from workbench import evidence as memory
 from workbench.build import BuildRequest
+from workbench.errors import UsageError
 from workbench.model import BuildFailure, BuiltKernel
 from workbench.order import Red
 from workbench.prove import Evidence
@@ -240,8 +241,12 @@ def _conclude(bench: Bench, course: Course) -> Trial:
     plan = course.plan
     refused = {cell.extension: cell for cell in course.refused}
     cells = tuple(
-        refused.get(extension.name) or _judge(course, extension) for extension in plan.extensions
+        refused.get(extension.name) or _judge(course, extension)
+        for extension in plan.extensions
+        if not _deselected(course, extension.name)
     )
+    if not cells:
+        raise UsageError(f"no selftest matches -k {plan.expression!r}")
     return Trial(
         plan.kernel,
         plan.flavour,
@@ -253,6 +258,15 @@ def _conclude(bench: Bench, course: Course) -> Trial:
         notes=course.notes,
         folder=bench.folder,
     )
+
+
+def _deselected(course: Course, extension: str) -> bool:
+    """Tell that the user's -k left an extension out: its guest ended well, and ran none of its."""
+    if not course.plan.expression or not course.reports:
+        return False
+    first = course.reports[0]
+    named = [*first.lost, *(result.nodeid for result in first.results)]
+    return first.finished and all(extension_of(nodeid) != extension for nodeid in named)
 
 
 def _judge(course: Course, extension: Extension) -> Cell:
