@@ -63,7 +63,7 @@ def test_an_image_is_made_once(paths: Paths, made: list[dict[str, str]]) -> None
     assert image.read_lock(first.lock) == {"bash": "5.2", "dash": "0.5"}
 
 
-@pytest.mark.parametrize("name", ["image.toml", "init.sh", "x86_64.lock"])
+@pytest.mark.parametrize("name", ["image.toml", "init.c", "x86_64.lock"])
 def test_every_input_names_the_image(paths: Paths, made: list[dict[str, str]], name: str) -> None:
     first = image.ensure_image(paths, Silent())
     path = paths.qemu / name
@@ -124,7 +124,7 @@ def test_too_little_room_is_said_before_anything_is_fetched(
 def test_old_images_are_dropped(paths: Paths, made: list[dict[str, str]]) -> None:
     roots = []
     for number in range(image.KEPT + 2):
-        (paths.qemu / "init.sh").write_text(f"#!/bin/busybox sh\n# {number}\n")
+        (paths.qemu / "init.c").write_text(f"// {number}\n")
         roots.append(image.ensure_image(paths, Silent()).root)
     assert [root.exists() for root in roots] == [False] * 2 + [True] * image.KEPT
     assert len(made) == image.KEPT + 2
@@ -182,15 +182,12 @@ def test_a_recipe_shapes_a_tree(tmp_path: Path) -> None:
         appended={"etc/passwd": "tcpdump\n", "etc/hosts": "h\n"},
         links={"usr/sbin/iptables": "iptables-nft"},
     )
-    init = tmp_path / "init"
-    init.write_text("#!/bin/sh\n")
-    userland.finish(Plan(recipe, "amd64", init, {}, tmp_path / "log"), root)
+    userland.finish(recipe, root)
     assert not (root / "usr/share/doc").exists()
     assert (root / "mnt").is_dir()
     assert (root / "etc/passwd").read_text() == "root\ntcpdump\n"
     assert (root / "etc/hosts").read_text() == "h\n"
     assert (root / "usr/sbin/iptables").readlink() == Path("iptables-nft")
-    assert (root / "usr/sbin/kpw-init").stat().st_mode & 0o777 == 0o755
     assert (root / "usr/lib/python3/dist-packages/pytest_reportlog/plugin.py").is_file()
 
 

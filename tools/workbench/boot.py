@@ -56,7 +56,8 @@ class GuestRun:
     ``exit_status`` is the command's, None when the guest did not live to say
     it. ``results``, ``output`` (the command's) and ``console`` (the
     kernel's) are files. ``boot_seconds`` is from QEMU's start to the init's
-    first line, None when that never came. ``finished`` is true only when the
+    first line, None when that never came; ``started`` is the
+    time.monotonic() of QEMU's start. ``finished`` is true only when the
     guest said that it ended, and then did.
     """
 
@@ -69,6 +70,7 @@ class GuestRun:
     seconds: float
     finished: bool
     accelerator: accel.Accelerator
+    started: float = 0.0
 
 
 def boot(
@@ -114,6 +116,7 @@ def boot(
         splats=splats,
         boot_seconds=watch.boot_seconds,
         seconds=seconds,
+        started=watch.started,
         finished=watch.exit_status is not None and returncode == 0,
         accelerator=accelerator,
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
 
 # Raise it when the code makes another image of the same inputs.
-_FORMAT = 1
+_FORMAT = 2
 _ROOM = 1 << 30
 # Other checkouts may use other ones.
 KEPT = 4
@@ -100,7 +100,7 @@ def lookup_key(paths: Paths, arch: str) -> str:
     """Name the image by everything it is made from."""
     recipe = userland.parse_recipe(paths.qemu / "image.toml")
     inputs: list[bytes] = [str(_FORMAT).encode(), machine.load(paths, arch).debian.encode()]
-    files = (paths.qemu / "image.toml", lock_path(paths, arch), paths.qemu / "init.sh")
+    files = (paths.qemu / "image.toml", lock_path(paths, arch), paths.qemu / "init.c")
     inputs += [path.read_bytes() if path.exists() else b"" for path in files]
     inputs += [f"{name}={userland.python_version(name)}".encode() for name in recipe.python]
     parts = [hashlib.sha256(data).digest() for data in inputs]
@@ -189,10 +189,12 @@ def _make(paths: Paths, folder: Path, arch: str, *, pins: dict[str, str]) -> Non
     work.mkdir()
     # apt reads what is in it as a user of its own
     work.chmod(0o755)
+    description = machine.load(paths, arch)
     plan = userland.Plan(
         recipe=userland.parse_recipe(paths.qemu / "image.toml"),
-        arch=machine.load(paths, arch).debian,
-        init=paths.qemu / "init.sh",
+        arch=description.debian,
+        init=paths.qemu / "init.c",
+        compiler=description.compiler,
         pins=pins,
         log=log,
     )

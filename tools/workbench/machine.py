@@ -35,7 +35,8 @@ class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """qemu/<arch>.toml.
 
-    ``debian`` is the guest's Debian architecture, ``kernel`` the file of a
+    ``debian`` is the guest's Debian architecture, ``compiler`` the words that
+    make a static program for it, ``kernel`` the file of a
     build that is booted, ``cpu_kvm`` the CPU models to try under KVM, best
     first. ``command_line`` is the kernel's, with ``{tsc_khz}`` and
     ``{loglevel}`` to be filled in; ``command_line_tcg`` are further words
@@ -43,6 +44,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     debian: str
+    compiler: tuple[str, ...]
     qemu: str
     kernel: str
     memory_mib: int

@@ -48,6 +48,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan:
     """One userland to make: for Debian's ``arch``, at the ``pins`` (package -> version).
 
+    ``init`` is the source of PID 1, ``compiler`` the words that compile it.
     ``log`` gets what the programs say. A pinned version that the archive has
     no more gives way to the archive's own.
     """
@@ -55,6 +56,7 @@ class Plan:
     recipe: Recipe
     arch: str
     init: Path
+    compiler: tuple[str, ...]
     pins: Mapping[str, str]
     log: Path
 
@@ -71,7 +73,8 @@ def make(plan: Plan, root: Path) -> dict[str, str]:
     """Make the tree ``root`` (must not exist) and return package -> version."""
     _extract(plan, root)
     versions = deb_versions(path.name for path in (root / _ARCHIVES).glob("*.deb"))
-    finish(plan, root)
+    finish(plan.recipe, root)
+    process.run([*plan.compiler, "-o", root / "usr/sbin/kpw-init", plan.init], log=plan.log)
     process.run(["ldconfig", "-X", "-r", root], log=plan.log)
     _precompile(plan, root)
     return versions
@@ -161,9 +164,8 @@ def blame(log: str) -> str:
     return lines[-1] if lines else "it failed without a word"
 
 
-def finish(plan: Plan, root: Path) -> None:
+def finish(recipe: Recipe, root: Path) -> None:
     """Do to an extracted tree what the recipe says; removes outside ``root`` are refused."""
-    recipe = plan.recipe
     for pattern in recipe.remove:
         for path in sorted(root.glob(pattern)):
             _remove(path)
@@ -179,9 +181,6 @@ def finish(plan: Plan, root: Path) -> None:
         (root / name).symlink_to(target)
     for name in recipe.python:
         _copy_distribution(name, root / "usr/lib/python3/dist-packages")
-    init = root / "usr/sbin/kpw-init"
-    shutil.copyfile(plan.init, init)
-    init.chmod(0o755)
 
 
 def _remove(path: Path) -> None:

@@ -69,12 +69,12 @@ class Watch:
     _rest: bytes = b""
     _seen: int = 0
     _until: float = 0.0
-    _started: float = 0.0
+    started: float = 0.0
     _step: float = 0.0
 
     def until_the_end(self, qemu: Popen[bytes]) -> None:
         """Return when QEMU has ended, or when it should be ended (then it still runs)."""
-        self._started = time.monotonic()
+        self.started = time.monotonic()
         self._until = self._step = self.deadlines.boot
         ending = select.poll()
         pidfd = os.pidfd_open(qemu.pid)
@@ -95,7 +95,7 @@ class Watch:
     @property
     def seconds(self) -> float:
         """Seconds since QEMU was started."""
-        return time.monotonic() - self._started
+        return time.monotonic() - self.started
 
     def _read(self, console: BinaryIO, results: BinaryIO, output: BinaryIO) -> None:
         said, found, printed = console.read(), results.read(), output.read()
