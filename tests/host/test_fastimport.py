@@ -199,8 +199,11 @@ def _pack_bytes(store: Store) -> int:
     return sum(file.stat().st_size for file in (store.path / "objects" / "pack").iterdir())
 
 
+@pytest.mark.parametrize(
+    "said", ["unable to write pack: No space left on device", "write error. Out of diskspace"]
+)
 def test_a_full_disk_is_one_line(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     tarball = pack(tmp_path / "k.tar.xz", ORDINARY)
     fake = tmp_path / "bin" / "git"
@@ -209,7 +212,7 @@ def test_a_full_disk_is_one_line(
     fake.write_text(
         "#!/bin/sh\n"
         'case " $* " in *" fast-import "*)\n'
-        ' echo "fatal: unable to write pack: No space left on device" >&2; exit 128;; esac\n'
+        f' echo "fatal: {said}" >&2; exit 128;; esac\n'
         f'exec {real} "$@"\n'
     )
     fake.chmod(0o755)

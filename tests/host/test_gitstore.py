@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from workbench.errors import InfraError
-from workbench.gitstore import Store, makefile_tag, trailers
+from workbench.gitstore import Store
 from workbench.model import KernelTag
 from workbench.paths import Paths
+from workbench.release import makefile_tag, trailers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from workbench import process
 from workbench.errors import InfraError, UsageError
-from workbench.gitstore import makefile_tag
+from workbench.gitstore import is_disk_full
+from workbench.release import makefile_tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,7 +133,7 @@ def _copy_tree(store: Store, git_dir: str, tree: str) -> None:
 
 
 def _failed(git_dir: str, said: str) -> InfraError:
-    if "No space left on device" in said:
+    if is_disk_full(said):
         return InfraError("the disk is full", where="git fetch", next_step="free about 1 GB")
     lines = [line for line in said.splitlines() if line.strip()] or ["git gave no reason"]
     return InfraError(f"cannot be copied from: {lines[-1].strip()}", where=git_dir)

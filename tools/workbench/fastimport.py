@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from workbench import process
 from workbench.errors import InfraError
-from workbench.gitstore import IDENTITY, makefile_tag
+from workbench.gitstore import IDENTITY, is_disk_full
+from workbench.release import makefile_tag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,7 +113,7 @@ def _finish(
 
 
 def _git_failed(said: str) -> NoReturn:
-    if "No space left on device" in said:
+    if is_disk_full(said):
         raise InfraError(
             "the disk is full",
             where="git fast-import",

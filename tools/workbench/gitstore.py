@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -24,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 import filelock
 
 from workbench.errors import InfraError
-from workbench.model import Kernel, KernelTag
+from workbench.model import Kernel
 from workbench.progress import Silent
+from workbench.release import makefile_tag, trailers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,10 +55,6 @@ _CONFIG = {
     "core.autocrlf": "false",
     "core.quotePath": "true",
 }
-_ASSIGNMENT = re.compile(
-    rb"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(.*)$", re.MULTILINE
-)
-_HEADER_BYTES = 4096
 
 
 class Store:
@@ -264,25 +260,9 @@ class Store:
             file.unlink(missing_ok=True)
 
 
-def makefile_tag(makefile: bytes) -> KernelTag | None:
-    """Return the release a kernel's top Makefile names, None when it names none."""
-    found = {
-        key.decode(): value.decode(errors="replace").strip()
-        for key, value in reversed(_ASSIGNMENT.findall(makefile[:_HEADER_BYTES]))
-    }
-    numbers = [found.get(key, "") for key in ("VERSION", "PATCHLEVEL", "SUBLEVEL")]
-    if not all(number.isdecimal() for number in numbers):
-        return None
-    rc = re.match(r"-rc(\d+)", found.get("EXTRAVERSION", ""))
-    major, minor, patch = map(int, numbers)
-    return KernelTag(major, minor, patch, None if rc is None else int(rc[1]))
-
-
-def trailers(commit: bytes) -> dict[str, str]:
-    """Return the ``Key: value`` lines at the end of a raw commit's message."""
-    last = commit.decode(errors="replace").rstrip().rpartition("\n\n")[2]
-    pairs = (line.partition(": ") for line in last.splitlines())
-    return {key: value for key, colon, value in pairs if colon}
+def is_disk_full(said: str) -> bool:
+    """Tell whether what git wrote to stderr means a full disk; it has two ways to say so."""
+    return "No space left on device" in said or "Out of diskspace" in said
 
 
 def _fixed() -> dict[str, str]:
@@ -330,7 +310,7 @@ def _git(directory: Path) -> Any:
 def _failed(args: tuple[str | Path, ...], code: int, err: str) -> InfraError:
     words = " ".join(map(str, args[:3]))
     line = err.splitlines()[-1] if err else f"no output, exit code {code}"
-    if "No space left on device" in err:
+    if is_disk_full(err):
         return InfraError("the disk is full", where=f"git {words}", next_step="free some space")
     return InfraError(line, where=f"git {words}")
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from workbench import apt, archive, clone, download, fastimport, site
 from workbench.catalogue import ORIGINS, Catalogue, SupportedKernel, load
 from workbench.errors import InfraError, UsageError
-from workbench.gitstore import Store, trailers
+from workbench.gitstore import Store
 from workbench.model import Kernel, KernelTag
 from workbench.progress import Progress, Silent
+from workbench.release import trailers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from workbench import archive
 from workbench.catalogue import ORIGINS, Catalogue, SupportedKernel, load
-from workbench.gitstore import Store, trailers
+from workbench.gitstore import Store
 from workbench.model import KernelTag
+from workbench.release import trailers
 
 if TYPE_CHECKING:
     from workbench.paths import Paths
