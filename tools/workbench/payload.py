@@ -6,9 +6,13 @@ from __future__ import annotations
 import io
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from workbench.errors import InfraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # One size for all: a restored snapshot wants a disk of the size it knew.
 _DISK_BYTES = 64 << 20
@@ -29,14 +33,18 @@ class Payload:
     terminal: bool = False
 
     def write(self, path: Path) -> None:
-        """Write the disk: a tar, which the guest's init unpacks to /payload."""
-        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        """Write the disk: a tar in the format that qemu/init.c unpacks to /payload."""
+        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, dereference=True) as tar:
             _add(tar, "command", self.command.encode(), mode=0o755)
             if self.terminal:
                 _add(tar, "tty", b"")
+            for folder in _folders(
+                name for name, source in self.files if not isinstance(source, Path)
+            ):
+                _add_folder(tar, folder)
             for name, source in self.files:
                 if isinstance(source, Path):
-                    tar.add(source, name, filter=_plain)
+                    tar.add(source.resolve(), name, filter=_plain)
                 else:
                     _add(tar, name, source)
         size = path.stat().st_size
@@ -50,6 +58,18 @@ class Payload:
             disk.truncate(_DISK_BYTES)
 
 
+def _folders(names: Iterable[str]) -> list[str]:
+    """Return the folders that files lie in, outer ones first: the guest makes none by itself."""
+    found = {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    return sorted(found - {"."})
+
+
+def _add_folder(tar: tarfile.TarFile, name: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.DIRTYPE, 0o755
+    tar.addfile(info)
+
+
 def _add(tar: tarfile.TarFile, name: str, data: bytes, *, mode: int = 0o644) -> None:
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), mode
@@ -58,7 +78,9 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, *, mode: int = 0o644) -> 
 
 def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """Keep host names, byte code of another Python and clocks out of the guest."""
-    if Path(info.name).name in {"__pycache__", ".pytest_cache"}:
+    if Path(info.name).name in {"__pycache__", ".pytest_cache"} or not (
+        info.isfile() or info.isdir()
+    ):
         return None
     info.uid = info.gid = 0
     info.uname = info.gname = "root"
