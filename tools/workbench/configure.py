@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _RECIPE: Final = 1
 """Raise it when this module comes to a different .config from the same inputs."""
 
+_PYTHON: Final = tuple(dict.fromkeys((sys.base_prefix, sys.prefix)))
 _ENVIRONMENT = re.compile(r'^ifneq "\$\((\w+)\)" "(.*)"$', re.MULTILINE)
 
 
@@ -60,7 +61,8 @@ class Workplace:
             command,
             cwd=cwd,
             writable=(self.out, self.paths.ccache),
-            readable=(self.src, self.paths.repo / "tools"),
+            # The check of .config is our own Python; all of it may lie under /tmp.
+            readable=(self.src, self.paths.repo / "tools", *map(Path, _PYTHON)),
         )
 
     def environment(self) -> Mapping[str, str]:
