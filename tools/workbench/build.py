@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _RECIPE: Final = 1
 """Raise it when the same inputs come to a different kernel."""
 
+_MARKER: Final = ".kpw-building"
 _USUAL_OBJECTS: Final = 1350
 
 
@@ -131,6 +132,7 @@ def _build(
     request = job.request
     log = room.log(request.arch, request.flavour)
     out = room.out(request.arch, request.flavour)
+    _discard_unfinished(out)
     progress.step(f"{job.label}: source tree")
     pruned = sourcetree.switch(store, room, request.tree, job.recipe.leave_out)
     (paths.ccache / "tmp").mkdir(parents=True, exist_ok=True)
@@ -151,22 +153,28 @@ def _build(
 
 @contextlib.contextmanager
 def _compiling(out: Path) -> Iterator[bool]:
-    """Hold an output directory; yields whether it is a new one.
-
-    What a killed build left in it is not trusted.
-
-    A compiler that is killed leaves an object that is newer than its source,
-    which make takes for finished. So a directory that was left in the midst
-    is thrown away: ccache has what was compiled.
-    """
-    marker = out / ".kpw-building"
-    if marker.exists():
-        shutil.rmtree(out)
+    """Hold an output directory, marked as long as a build is at it; yields whether it is new."""
     is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+    (out / _MARKER).touch()
     yield is_new
-    marker.unlink()
+    (out / _MARKER).unlink()
+
+
+def _discard_unfinished(out: Path) -> None:
+    """Throw an output directory away that a build was killed in, or broke for want of disk.
+
+    A compiler that is killed leaves an object that is newer than its source,
+    which make takes for finished. ccache has what was compiled.
+    """
+    if (out / _MARKER).exists():
+        # The marker goes last: rmtree may be killed too.
+        for path in out.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _MARKER:
+                path.unlink()
+        shutil.rmtree(out)
 
 
 def _compile(
@@ -219,7 +227,11 @@ def _broken(job: _Job, place: configure.Workplace) -> BuildFailure:
     text = place.log.read_text(encoding="utf-8", errors="replace")
     fault = buildlog.machine_fault(text)
     if fault is not None:
-        raise InfraError(fault, where=str(place.out), next_step=f"free some, and see {place.log}")
+        raise InfraError(
+            fault,
+            where=str(place.out),
+            next_step=f"free some and run it again; the log is {place.log}",
+        )
     failure = buildlog.first_failure(text, (f"{place.src}/", f"../{place.src.name}/"))
     hidden = job.recipe.leave_out.hides(buildlog.missing_file(failure.reason) or "")
     arch = f"kconfigs/arch/{job.request.arch}.toml"
