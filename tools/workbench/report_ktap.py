@@ -25,8 +25,11 @@ def render(report: RunReport) -> str:
 _Result = tuple[bool, str, list[str]]
 
 
-def _document(results: Sequence[_Result], title: str = "") -> list[str]:
+def _document(
+    results: Sequence[_Result], title: str = "", remarks: Sequence[str] = ()
+) -> list[str]:
     lines = [_HEADER, *([f"# Subtest: {title}"] if title else []), f"1..{len(results)}"]
+    lines += [f"# {_plain(remark)}" for remark in remarks]
     for number, (good, name, before) in enumerate(results, start=1):
         lines += [f"  {line}" for line in before]
         lines.append(f"{'ok' if good else 'not ok'} {number} {name}")
@@ -42,8 +45,8 @@ def _trial(trial: Trial) -> _Result:
 def _cell(cell: Cell) -> _Result:
     good = cell.state.exit_code == 0
     results = [_check(check) for check in checks(cell)]
-    before = [f"# {_plain(str(reason))}" for reason in cell.reasons]
-    return good, cell.extension, before + _document(results, cell.extension)
+    remarks = [str(reason) for reason in cell.reasons]
+    return good, cell.extension, _document(results, cell.extension, remarks)
 
 
 def _check(check: Check) -> _Result:
