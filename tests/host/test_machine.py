@@ -94,7 +94,8 @@ def test_every_machine_of_the_repository_loads() -> None:
 def test_another_architecture_is_one_more_file(tmp_path: Path) -> None:
     shutil.copytree(REPO / "qemu", tmp_path / "qemu")
     (tmp_path / "qemu" / "arm64.toml").write_text(
-        'debian = "arm64"\ncompiler = ["aarch64-linux-gnu-gcc", "-static"]\nqemu = "qemu-system-aarch64"\nkernel = "Image"\nmemory_mib = 1024\n'
+        'debian = "arm64"\ncompiler = ["aarch64-linux-gnu-gcc", "-static"]\n'
+        'qemu = "qemu-system-aarch64"\nkernel = "Image"\nmemory_mib = 1024\n'
         'machine = "virt"\ncpu_tcg = "max"\ncpu_kvm = ["host"]\nvirtio_suffix = "device"\n'
         'command_line = ["console=ttyAMA0", "root=/dev/vda"]\n'
     )

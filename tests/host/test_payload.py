@@ -53,3 +53,15 @@ def test_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(payload, "_DISK_BYTES", 4096)
     with pytest.raises(InfraError, match="big"):
         Payload("true", (("big", bytes(8192)),)).write(tmp_path / "disk")
+
+
+def test_only_files_and_directories_travel(tmp_path: Path) -> None:
+    """A link goes as what it points to; the guest's init knows nothing else."""
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "real").write_text("x")
+    (tests / "link").symlink_to("real")
+    Payload("true", (("tests", tests),)).write(tmp_path / "disk")
+    members = names(tmp_path / "disk")
+    assert members["tests/link"].isfile()
+    assert all(member.isfile() or member.isdir() for member in members.values())
