@@ -56,7 +56,7 @@ CELLS = (
     Cell(
         "two",
         CellState.CRASH,
-        (Reason("panic in test_q", "console: /c", "look"),),
+        (Reason("panic in test_q", "console: /c", "look", "before\nKernel panic"),),
         (FAILED, BROKEN, SKIPPED),
         lost=("two/test_y.py::test_q",),
     ),
@@ -99,6 +99,8 @@ def test_the_matrix_has_a_row_per_extension_and_a_column_per_kernel() -> None:
 def test_every_cell_that_is_not_green_has_its_reason_on_a_line_of_its_own() -> None:
     lines = text_of(REPORT).splitlines()
     assert "two on v6.12.107: panic in test_q; console: /c; look" in lines
+    at = lines.index("two on v6.12.107: panic in test_q; console: /c; look")
+    assert lines[at + 1 : at + 3] == ["    | before", "    | Kernel panic"]
     assert "three on v6.12.107: three/0001 conflicts at a.c:3" in lines
     assert "note: v6.12.107: a note" in lines
     assert "verdict: BAD (exit code 5), 12.3 s, kept in /state/runs/1" in lines
@@ -146,7 +148,12 @@ def test_json_says_it_all() -> None:
     assert ext["proofs"][0]["state"] == "red for the stated reason"
     assert ext["red_remembered"]
     assert two["reasons"] == [
-        {"what": "panic in test_q", "where": "console: /c", "next_step": "look"}
+        {
+            "what": "panic in test_q",
+            "where": "console: /c",
+            "next_step": "look",
+            "excerpt": "before\nKernel panic",
+        }
     ]
     assert two["lost"] == ["two/test_y.py::test_q"]
     assert three["state"] == "conflict"

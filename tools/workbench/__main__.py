@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import sys
 
-from workbench.cli import main
-
 if __name__ == "__main__":
+    try:
+        from workbench.cli import main
+    except KeyboardInterrupt:
+        # Ctrl-C while Python still loads us: nothing was begun.
+        sys.exit(130)
     sys.exit(main(sys.argv[1:]))

@@ -60,7 +60,9 @@ def checks(cell: Cell) -> tuple[Check, ...]:
     judged = {check.result for check in found} - {CheckResult.PASS, CheckResult.SKIP}
     if cell.reasons and not judged:
         said = [str(reason) for reason in cell.reasons]
-        found.append(Check(cell.state, CheckResult.ERROR, said[0], "\n".join(said)))
+        quoted = dict.fromkeys(each.excerpt for each in cell.reasons if each.excerpt)
+        detail = "\n".join((*said, *quoted))
+        found.append(Check(cell.state, CheckResult.ERROR, said[0], detail))
     return tuple(found)
 
 

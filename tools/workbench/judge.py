@@ -72,12 +72,12 @@ def _crashes(extension: str, report: SelftestReport, lost: Sequence[str]) -> lis
     guilty = report.lost[0] if report.lost else ""
     for splat in report.splats:
         test = splat.test or guilty
-        if extension_of(test) == extension:
-            what = f"{splat.kind} in {_short(test)}: {splat.line}"
-            found.append((CellState.CRASH, Reason(what, where, "read the console around it")))
-        elif not test:
-            what = f"{splat.kind} outside any test: {splat.line}"
-            found.append((CellState.CRASH, Reason(what, where, "read the console around it")))
+        if test and extension_of(test) != extension:
+            continue
+        place = f"in {_short(test)}" if test else "outside any test"
+        what = f"{splat.kind} {place}: {splat.line}"
+        why = Reason(what, where, "read the console around it", splat.excerpt)
+        found.append((CellState.CRASH, why))
     if lost and not found:
         state, what = _cut_short(extension, guilty, lost, report)
         found.append((state, Reason(what, where, "mend that first, then run again")))
@@ -182,11 +182,16 @@ def conflict_reason(outcome: PatchOutcome) -> Reason:
 def build_reasons(failure: BuildFailure) -> tuple[Reason, ...]:
     """Tell in a line each why there is no kernel."""
     where = f"log: {failure.log}" if failure.log is not None else ""
-    found = [Reason(f"build failed: {failure.reason}", where)]
-    for unmet in failure.unmet:
-        asked = f"{unmet.symbol}={unmet.wanted} came out as {unmet.got or 'nothing'}"
-        found.append(Reason(f"{asked}: {unmet.reason}", f"{unmet.fragment}:{unmet.line}"))
-    return tuple(found)
+    if not failure.unmet:
+        return (Reason(f"build failed: {failure.reason}", where, excerpt=failure.excerpt),)
+    return tuple(
+        Reason(
+            f"{unmet.symbol}={unmet.wanted} came out as {unmet.got or 'nothing'}: {unmet.reason}",
+            f"{unmet.fragment}:{unmet.line}",
+            "mend the fragment",
+        )
+        for unmet in failure.unmet
+    )
 
 
 def _short(nodeid: str) -> str:

@@ -118,7 +118,12 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "upstream": cell.upstream,
         "red_remembered": cell.remembered,
         "reasons": [
-            {"what": reason.what, "where": reason.where, "next_step": reason.next_step}
+            {
+                "what": reason.what,
+                "where": reason.where,
+                "next_step": reason.next_step,
+                "excerpt": reason.excerpt,
+            }
             for reason in cell.reasons
         ],
         "tests": [_test(test) for test in cell.tests],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # A pipe has no width: nothing is folded there, so that a line can be searched for.
 _PIPE_WIDTH: Final = 240
+_QUOTED: Final = 12
 _STYLE: Final = {
     CellState.GREEN: "green",
     CellState.RED: "bold red",
@@ -86,11 +87,17 @@ def _red_text(cell: Cell) -> str:
 
 
 def _show_reasons(console: Console, trial: Trial) -> None:
+    quoted: set[str] = set()
     for cell in trial.cells:
         for reason in cell.reasons:
             line = Text(f"{cell.extension} on {trial.kernel.name}: ", style=_STYLE[cell.state])
             line.append(str(reason), style="not bold default on default")
             console.print(line, soft_wrap=True)
+            # A kernel-wide reason stands in every cell; its excerpt is quoted once.
+            if reason.excerpt and reason.excerpt not in quoted:
+                quoted.add(reason.excerpt)
+                for quote in reason.excerpt.splitlines()[-_QUOTED:]:
+                    console.print(Text(f"    | {quote}", style="dim"), soft_wrap=True)
 
 
 def _summary(report: RunReport) -> Text:

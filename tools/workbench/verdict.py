@@ -82,11 +82,15 @@ _EXIT: Final = {
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a cell is not green: what, in one line; where to look; what to do next."""
+    """Why a cell is not green: what, in one line; where to look; what to do next.
+
+    ``excerpt`` quotes console or build log, any number of lines.
+    """
 
     what: str
     where: str = ""
     next_step: str = ""
+    excerpt: str = ""
 
     def __str__(self) -> str:
         """Return the one line."""
