@@ -41,7 +41,7 @@ def test_without_root_it_names_the_one_line_that_installs(bare_machine: Path) ->
     if os.geteuid() == 0:
         drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     env = {"PATH": f"{bare_machine}:/usr/bin:/bin", "HOME": str(bare_machine)}
-    launcher = ["/usr/bin/python3", bare_machine / "kpw", "run"]
+    launcher = ["/usr/bin/python3", str(bare_machine / "kpw"), "run"]
     done = process.run([*drop, *launcher], env=env, check=False)
     assert done.returncode == 128
     (line,) = done.stderr.splitlines()
