@@ -14,7 +14,7 @@ from workbench import accel, boot, image
 from workbench.boot import BootOptions, GuestRun
 from workbench.errors import InfraError
 from workbench.image import GuestImage
-from workbench.model import SplatKind
+from workbench.model import BuiltKernel, SplatKind
 from workbench.paths import Paths
 from workbench.payload import Payload
 from workbench.progress import Silent
@@ -225,11 +225,20 @@ def test_an_old_run_in_the_same_folder_is_not_read_again(paths: Paths) -> None:
 
 @pytest.fixture(scope="session")
 def vmlinux() -> Path:
-    """Return the newest kernel in the cache."""
-    found = sorted(Paths.default().kernels.glob("*/vmlinux"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        pytest.fail("no kernel in the cache: run 'tools/kpw run' first")
-    return found[-1]
+    """Return the default tag's kernel without patches, the one 'kpw run' asks for red."""
+    from workbench import build, extensions, source
+    from workbench.gitstore import Store
+
+    if named := os.environ.get("KPW_TEST_VMLINUX"):
+        return Path(named)
+    paths = Paths.default()
+    names = tuple(each.name for each in extensions.load_extensions(paths))
+    tag = str(source.default_tag(paths))
+    kernel = source.obtain(paths, tag, repo=None, progress=Silent())
+    request = build.BuildRequest(kernel, kernel.tree, names)
+    built = build.build(paths, Store.open(paths), request, Silent())
+    assert isinstance(built, BuiltKernel), built
+    return built.vmlinux
 
 
 def real(vmlinux: Path, where: Path, command: str, options: BootOptions | None = None) -> GuestRun:
