@@ -12,8 +12,9 @@ import pytest
 
 from workbench import build, configure, fragments, recipe, source, sourcetree
 from workbench.build import BuildRequest
+from workbench.extensions import load_extensions
 from workbench.gitstore import Store
-from workbench.model import BuildFailure, BuiltKernel, Kernel, ResolvedConfig
+from workbench.model import BuildFailure, BuiltKernel, ResolvedConfig
 from workbench.paths import Paths
 from workbench.progress import Silent
 
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 
-def request_for(paths: Paths) -> tuple[Store, Kernel]:
+def request_for(paths: Paths) -> tuple[Store, BuildRequest]:
+    """Return the store and what 'kpw run' builds for red: its objects are in ccache then."""
     kernel = source.obtain(paths, source.default_tag(paths))
-    return Store.open(paths), kernel
+    names = tuple(each.name for each in load_extensions(paths))
+    return Store.open(paths), BuildRequest(kernel, kernel.tree, names)
 
 
 def another_cache(tmp_path: Path) -> Paths:
@@ -44,8 +47,8 @@ def test_two_workspaces_give_the_same_kernel(tmp_path: Path) -> None:
     second = another_cache(tmp_path)
     digests = set()
     for paths in (first, second):
-        store, kernel = request_for(paths)
-        done = build.build(paths, store, BuildRequest(kernel, kernel.tree), Silent())
+        store, request = request_for(paths)
+        done = build.build(paths, store, request, Silent())
         assert isinstance(done, BuiltKernel), done
         digests.add(hashlib.sha256(done.vmlinux.read_bytes()).hexdigest())
     assert len(digests) == 1
@@ -67,8 +70,8 @@ def test_a_misspelt_symbol_is_explained_by_the_real_tree(tmp_path: Path) -> None
     base = paths.kconfigs / "base.config"
     lines = base.read_text().count("\n")
     base.write_text(base.read_text() + "CONFIG_XFRM_USERS=y\nCONFIG_E1000=y\n")
-    store, kernel = request_for(paths)
-    done = build.build(paths, store, BuildRequest(kernel, kernel.tree), Silent())
+    store, request = request_for(paths)
+    done = build.build(paths, store, request, Silent())
     assert isinstance(done, BuildFailure), done
     assert [(item.symbol, item.line) for item in done.unmet] == [
         ("XFRM_USERS", lines + 1),
@@ -81,7 +84,8 @@ def test_a_misspelt_symbol_is_explained_by_the_real_tree(tmp_path: Path) -> None
 def test_what_is_left_out_changes_no_configuration(tmp_path: Path) -> None:
     """The configuration of the pruned tree is that of the whole one, to the byte."""
     paths = another_cache(tmp_path)
-    store, kernel = request_for(paths)
+    store, request = request_for(paths)
+    kernel = request.kernel
     merged = fragments.load(paths, kernel.tag, arch="x86_64", extensions=(), flavour="debug")
     pruning = recipe.load(paths, "x86_64")
     whole = msgspec.structs.replace(pruning, leave_out=recipe.LeaveOut())

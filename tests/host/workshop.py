@@ -109,6 +109,10 @@ class Workshop:
         folder.mkdir(exist_ok=True)
         (folder / "extension.toml").write_text(_TOML.format(tag=TAG))
         (folder / "0001-proc-a-toy.patch").write_text(self._patch(change))
+        # The configuration of the real series: its objects are in ccache already.
+        real = sorted((REPO / "kconfigs" / "extension").glob("*.config"))
+        fragment = self.root / "kconfigs" / "extension" / f"{name}.config"
+        fragment.write_text("".join(each.read_text() for each in real))
         tests = self.root / "tests" / "guest" / name
         tests.mkdir(exist_ok=True)
         (tests / "test_toy.py").write_text(test or TEST.format(word="kpw-toy"))
