@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from typing import IO, TYPE_CHECKING, Final
 
 from rich import box
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 # A pipe has no width: nothing is folded there, so that a line can be searched for.
 _PIPE_WIDTH: Final = 240
-_QUOTED: Final = 12
+_QUOTED: Final = 16
+_PICTURE_WIDTH: Final = 100
 _STYLE: Final = {
     CellState.GREEN: "green",
     CellState.RED: "bold red",
@@ -32,7 +35,20 @@ _STYLE: Final = {
 
 def show(report: RunReport, stream: IO[str]) -> None:
     """Print matrix, reasons and the verdict; colours only on a terminal that wants them."""
-    console = console_for(stream)
+    _print(console_for(stream), report)
+
+
+def render_svg(report: RunReport) -> str:
+    """Return the same as a picture; it loads nothing from anywhere, fonts included."""
+    console = Console(
+        file=io.StringIO(), record=True, width=_PICTURE_WIDTH, highlight=False, force_terminal=True
+    )
+    _print(console, report)
+    picture = console.export_svg(title="tools/kpw run", unique_id="kpw")
+    return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
+
+
+def _print(console: Console, report: RunReport) -> None:
     console.print(matrix(report))
     for trial in report.trials:
         _show_reasons(console, trial)
@@ -96,7 +112,7 @@ def _show_reasons(console: Console, trial: Trial) -> None:
             # A kernel-wide reason stands in every cell; its excerpt is quoted once.
             if reason.excerpt and reason.excerpt not in quoted:
                 quoted.add(reason.excerpt)
-                for quote in reason.excerpt.splitlines()[-_QUOTED:]:
+                for quote in reason.excerpt.splitlines()[:_QUOTED]:
                     console.print(Text(f"    | {quote}", style="dim"), soft_wrap=True)
 
 
