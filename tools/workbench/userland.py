@@ -73,9 +73,10 @@ def make(plan: Plan, root: Path) -> dict[str, str]:
     """Make the tree ``root`` (must not exist) and return package -> version."""
     _extract(plan, root)
     versions = deb_versions(path.name for path in (root / _ARCHIVES).glob("*.deb"))
+    # Before finish(): its own cache, which holds times of this host, goes there.
+    process.run(["ldconfig", "-X", "-r", root], log=plan.log)
     finish(plan.recipe, root)
     process.run([*plan.compiler, "-o", root / "usr/sbin/kpw-init", plan.init], log=plan.log)
-    process.run(["ldconfig", "-X", "-r", root], log=plan.log)
     _precompile(plan, root)
     return versions
 
