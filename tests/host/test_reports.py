@@ -169,6 +169,15 @@ def test_json_of_a_failed_build() -> None:
     }
 
 
+def test_the_picture_says_what_the_terminal_says_and_loads_nothing() -> None:
+    picture = report_terminal.render_svg(REPORT)
+    words = " ".join("".join(text.itertext()) for text in ET.fromstring(picture).iter())  # noqa: S314 - our own document
+    for trial in REPORT.trials:
+        for cell in trial.cells:
+            assert cell.extension in words
+    assert "url(" not in picture.replace("url(#", "")
+
+
 def test_junit_keeps_error_apart_from_failure() -> None:
     root = ET.fromstring(report_junit.render(REPORT))  # noqa: S314 - our own document
     suites = {suite.get("name"): suite for suite in root.iter("testsuite")}

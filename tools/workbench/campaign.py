@@ -28,6 +28,7 @@ _RENDER = {
     "json": report_json.render,
     "junit": report_junit.render,
     "ktap": report_ktap.render,
+    "svg": report_terminal.render_svg,
 }
 
 

@@ -79,6 +79,9 @@ junit_file_option = click.option(
 ktap_file_option = click.option(
     "--ktap", "ktap_file", metavar="FILE", help="Write the result as KTAP; '-' is stdout."
 )
+svg_file_option = click.option(
+    "--svg", "svg_file", metavar="FILE", help="Draw the matrix as a picture; '-' is stdout."
+)
 
 
 def trial_options(function: Callable[[Order, Outputs], ExitCode]) -> Callable[..., ExitCode]:
@@ -99,7 +102,7 @@ def trial_options(function: Callable[[Order, Outputs], ExitCode]) -> Callable[..
     return command
 
 
-_REPORTS: Final = ("json", "junit", "ktap")
+_REPORTS: Final = ("json", "junit", "ktap", "svg")
 _TRIAL: Final[tuple[Callable[[Any], Any], ...]] = (
     only_option,
     without_option,
@@ -109,4 +112,5 @@ _TRIAL: Final[tuple[Callable[[Any], Any], ...]] = (
     json_file_option,
     junit_file_option,
     ktap_file_option,
+    svg_file_option,
 )
