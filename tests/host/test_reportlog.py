@@ -147,10 +147,12 @@ def test_what_never_ended_is_lost_and_the_one_under_way_is_named_first() -> None
     assert not log.complete
 
 
-def test_between_two_tests_the_default_deadline_holds() -> None:
-    log = read(collected(A, B), *whole(A))
-    assert log.running == ""
-    assert log.deadline() == DEFAULT_DEADLINE
+def test_between_two_tests_none_is_under_way() -> None:
+    assert read(collected(A, B), *whole(A)).running == ""
+
+
+def test_a_start_that_names_no_deadline_has_the_default() -> None:
+    assert read(start(A, 0)).deadline() == DEFAULT_DEADLINE
 
 
 def test_a_torn_line_is_no_end() -> None:

@@ -147,6 +147,7 @@ def test_one_guest_that_ends_well(
     assert seen[0][0] == ("tests/conftest.py", "tests/one/test_a.py", "tests/two/test_b.py")
     # While a test runs the host waits for its deadline and a grace.
     assert seen[0][1][2] == 5 + selftest.GRACE
+    assert seen[0][1][-1] is None
 
 
 def test_a_panic_gives_the_others_another_guest(

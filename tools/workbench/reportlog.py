@@ -113,8 +113,8 @@ class ReportLog:
         return self.session_status is not None and not self.lost and not self.damaged
 
     def deadline(self) -> float:
-        """Return how many seconds the test under way, or the guest between two, may take."""
-        return self._started[1] if self.running else DEFAULT_DEADLINE
+        """Return how many seconds the test under way may take."""
+        return self._started[1]
 
     def _phase(self, line: Line) -> SelftestResult | None:
         before = self._open.pop(line.nodeid, None) or _begin(line)

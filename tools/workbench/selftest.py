@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from workbench.suite import Suite
 
 # The guest ends a test that overstays by itself; a guest that does not come
-# round to it this much later is dead.
-GRACE: Final = 15.0
+# round to it this much later is dead. Between tests, and while pytest loads on
+# a busy machine, the boot's own patience holds.
+GRACE: Final = 30.0
 _MARK: Final = re.compile(r"kpw: test (\S.*\S)\s*$")
 # The guest marks its kernel log with each test's name; by default the kernel
 # takes ten such lines in five seconds and drops the rest.
@@ -148,7 +149,7 @@ def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
         result = log.feed(line)
         if result is not None:
             lab.on_result(result)
-        return log.deadline() + GRACE
+        return log.deadline() + GRACE if log.running else None
 
     options = boot.BootOptions(where=folder, arch=lab.arch)
     work = payload(selection)
