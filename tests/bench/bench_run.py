@@ -56,7 +56,7 @@ def whole_repository(tmp: Path) -> Workshop:
     """Return a copy of the repository with its real extensions."""
     shop = Workshop.make(tmp)
     repo = HERE.parents[2]
-    for name in ("patches", "tests/guest"):
+    for name in ("patches", "kconfigs", "tests/guest"):
         subprocess.run(
             ["cp", "-r", f"{repo / name}/.", str(shop.root / name)],
             check=True,

@@ -91,7 +91,7 @@ class Workshop:
     def make(cls, tmp: Path) -> Workshop:
         """Copy what the pipeline reads, without any extension."""
         root = tmp / "repo"
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "extension")
         for name in ("tools", "kconfigs", "qemu"):
             shutil.copytree(REPO / name, root / name, ignore=ignore)
         (root / "patches").mkdir()
