@@ -112,6 +112,7 @@ class Workshop:
         # The configuration of the real series: its objects are in ccache already.
         real = sorted((REPO / "kconfigs" / "extension").glob("*.config"))
         fragment = self.root / "kconfigs" / "extension" / f"{name}.config"
+        fragment.parent.mkdir(exist_ok=True)
         fragment.write_text("".join(each.read_text() for each in real))
         tests = self.root / "tests" / "guest" / name
         tests.mkdir(exist_ok=True)
