@@ -113,7 +113,9 @@ class Workshop:
         real = sorted((REPO / "kconfigs" / "extension").glob("*.config"))
         fragment = self.root / "kconfigs" / "extension" / f"{name}.config"
         fragment.parent.mkdir(exist_ok=True)
-        fragment.write_text("".join(each.read_text() for each in real))
+        # A symbol may stand once in a file.
+        lines = dict.fromkeys(line for each in real for line in each.read_text().splitlines())
+        fragment.write_text("\n".join(lines) + "\n")
         tests = self.root / "tests" / "guest" / name
         tests.mkdir(exist_ok=True)
         (tests / "test_toy.py").write_text(test or TEST.format(word="kpw-toy"))
