@@ -16,10 +16,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 import workshop
-from workbench.errors import ExitCode
 from workshop import TAG, Workshop, kill
+
+from workbench.errors import ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path
