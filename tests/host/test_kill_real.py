@@ -24,7 +24,7 @@ from workbench.errors import ExitCode
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.real
+pytestmark = pytest.mark.soak
 
 SEED = 20261123
 KILLS = 10

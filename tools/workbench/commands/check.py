@@ -29,6 +29,7 @@ class Stage:
 
     name: str
     argv: tuple[str, ...]
+    on_request: bool = False
 
 
 STAGES = (
@@ -39,6 +40,7 @@ STAGES = (
     Stage("host", ("-m", "pytest", "-q", "-n", "2")),
     # One at a time: the tests of this stage build, boot and measure the machine's whole load.
     Stage("real", ("-m", "pytest", "-m", "real", "-v", "--durations=10")),
+    Stage("soak", ("-m", "pytest", "-m", "soak", "-v"), on_request=True),
 )
 
 
@@ -59,11 +61,14 @@ def _passes(stage: Stage, repo: Path) -> bool:
     help="Only this stage (may be given again).",
 )
 def command(names: tuple[str, ...]) -> ExitCode:
-    """Run every check, the quick ones first; all of them, whatever fails."""
+    """Run every check, the quick ones first; all of them, whatever fails.
+
+    The soak, many runs ended at random moments, takes long and runs on request only.
+    """
     repo = Paths.default().repo
     failed = []
     for stage in STAGES:
-        if names and stage.name not in names:
+        if stage.name not in names if names else stage.on_request:
             continue
         click.echo(f"== {stage.name}", err=True)
         started = time.monotonic()
