@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -223,3 +224,10 @@ def test_trial_options_make_an_order() -> None:
 def test_a_report_that_cannot_be_written_is_refused_at_once(named: dict[str, str]) -> None:
     with pytest.raises(UsageError):
         Outputs.of(**named)
+
+
+def test_the_readme_lists_every_exit_code() -> None:
+    text = (TOOLS.parent / "README.md").read_text()
+    rows = re.findall(r"^\| ([\d, ]+) \|", text, flags=re.MULTILINE)
+    listed = [int(code) for row in rows for code in row.split(",")]
+    assert listed == [int(code) for code in ExitCode]
