@@ -218,6 +218,7 @@ def _precompile(plan: Plan, root: Path) -> None:
     against its source. A foreign architecture's Python cannot run here; its
     guest then works, and starts more slowly.
     """
-    argv = ["chroot", str(root), "/usr/bin/python3", "-S", "-m", "compileall", "-q", "-j", "2"]
+    # Not -j: its semaphores want /dev/shm, and the image has no /dev of its own.
+    argv = ["chroot", str(root), "/usr/bin/python3", "-S", "-m", "compileall", "-q"]
     argv += ["--invalidation-mode", "unchecked-hash", "/usr/lib/python3.11", "/usr/lib/python3"]
     process.run(argv, log=plan.log, check=False, contained=True)
