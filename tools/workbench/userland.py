@@ -221,4 +221,11 @@ def _precompile(plan: Plan, root: Path) -> None:
     # Not -j: its semaphores want /dev/shm, and the image has no /dev of its own.
     argv = ["chroot", str(root), "/usr/bin/python3", "-S", "-m", "compileall", "-q"]
     argv += ["--invalidation-mode", "unchecked-hash", "/usr/lib/python3.11", "/usr/lib/python3"]
-    process.run(argv, log=plan.log, check=False, contained=True)
+    done = process.run(argv, log=plan.log, check=False, contained=True)
+    # 1 is compileall's own word; chroot says 126 of a program this machine cannot run.
+    if done.returncode == 1:
+        raise InfraError(
+            "the guest's Python library did not compile",
+            where="compileall in the guest image",
+            next_step=f"see {plan.log}",
+        )
