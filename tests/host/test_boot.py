@@ -263,6 +263,30 @@ def test_a_real_panic_is_named_within_seconds(vmlinux: Path, tmp_path: Path) -> 
     assert not run.finished
 
 
+PROVOKED = {
+    "BUG": SplatKind.BUG,
+    "WARNING": SplatKind.WARN,
+    "EXCEPTION": SplatKind.OOPS,
+    "HUNG_TASK": SplatKind.HUNG_TASK,
+    "SOFTLOCKUP": SplatKind.RCU_STALL,
+}
+# Sooner than in a trial: the test is about the name, not the wait.
+IMPATIENT = (
+    "sysctl.kernel.hung_task_timeout_secs=2",
+    "sysctl.kernel.hung_task_check_interval_secs=1",
+    "rcupdate.rcu_cpu_stall_timeout=3",
+)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("crash", PROVOKED)
+def test_a_real_fault_of_the_kernel_is_named(vmlinux: Path, tmp_path: Path, crash: str) -> None:
+    provoke = f"echo {crash} >/sys/kernel/debug/provoke-crash/DIRECT & sleep 15"
+    run = real(vmlinux, tmp_path, provoke, BootOptions(append=IMPATIENT))
+    assert kinds(run)[:1] == [PROVOKED[crash]]
+    assert run.splats[0].excerpt
+
+
 @pytest.mark.real
 def test_a_real_out_of_memory_is_named(vmlinux: Path, tmp_path: Path) -> None:
     options = BootOptions(memory_mib=256)

@@ -311,7 +311,9 @@ def test_progress_counts_compiled_files(shop: Shop) -> None:
         def __init__(self) -> None:
             self.steps: list[tuple[str, float | None]] = []
 
-        def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+        def step(
+            self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
+        ) -> None:
             assert total is None or done is None or done <= total
             self.steps.append((what, done))
 

@@ -32,7 +32,9 @@ class Told(Silent):
         self.steps: list[tuple[float | None, float | None]] = []
         self.notes: list[str] = []
 
-    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+    def step(
+        self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
+    ) -> None:
         assert NAME in what
         self.steps.append((done, total))
 
@@ -188,7 +190,9 @@ def test_a_disk_that_fills_up_is_one_line_and_the_part_is_kept(
     server: ToyServer, tmp_path: Path
 ) -> None:
     class Filling(Silent):
-        def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+        def step(
+            self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
+        ) -> None:
             if done and done > 500_000:
                 raise OSError(errno.ENOSPC, what, str(total))
 

@@ -62,6 +62,25 @@ def test_live_keeps_notes_as_they_are_and_leaves_the_terminal_usable(
     assert said.rstrip().endswith("\x1b[?25h") or "\x1b[?25h" in said
 
 
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ((12, 1420, "files"), "12 of about 1420 files"),
+        ((12, None, "files"), "12 files"),
+        ((3 << 20, 9 << 20, "bytes"), "3 of 9 MiB"),
+        ((1, 4, ""), "25 %"),
+    ],
+)
+def test_live_counts_in_the_unit_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, numbers: tuple[float, float | None, str], shown: str
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Live(stream) as live:
+        live.step("work", *numbers)
+    assert shown in stream.getvalue()
+
+
 def test_live_gives_the_cursor_back_when_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = Terminal()

@@ -188,6 +188,14 @@ def test_nonsense_is_no_tag(paths: Paths) -> None:
         source.obtain(paths, "nonsense")
 
 
+def test_one_wrong_name_among_several_is_told_before_any_download(
+    server: ToyServer, paths: Paths
+) -> None:
+    with pytest.raises(UsageError, match="nonsense"):
+        source.refuse_unnamed(paths, ("v6.12.107", "nonsense"))
+    assert not server.asked
+
+
 def test_the_survey_tells_how_far_each_kernel_is(server: ToyServer, paths: Paths) -> None:
     server.files[POOL] = tarball()
     write(paths, entry(tarball()) + OTHER)

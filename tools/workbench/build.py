@@ -186,7 +186,7 @@ def _compile(
     jobs = len(os.sched_getaffinity(0))
     argv = place.make(f"-j{jobs}", "--output-sync=target", job.recipe.target)
     done = 0
-    progress.step(f"{job.label}: compiling", done, total)
+    progress.step(f"{job.label}: compiling", done, total, "files")
     with (
         place.log.open("ab", buffering=0) as log,
         process.spawned(
@@ -197,7 +197,8 @@ def _compile(
             log.write(line)
             if buildlog.compiled_file(line.decode(errors="replace").rstrip()):
                 done += 1
-                progress.step(f"{job.label}: compiling", done, total and max(total, done))
+                about = total and max(total, done)
+                progress.step(f"{job.label}: compiling", done, about, "files")
         status = child.wait()
     return done if status == 0 else None
 

@@ -207,7 +207,7 @@ def _receive(wanted: Wanted, part: Path, progress: Progress) -> None:
             for chunk in response.stream(_CHUNK, decode_content=False):
                 file.write(chunk)
                 offset += len(chunk)
-                progress.step(what, offset, wanted.size)
+                progress.step(what, offset, wanted.size, "bytes")
                 if wanted.size is not None and offset > wanted.size:
                     return  # too much already: the digest will tell
     finally:

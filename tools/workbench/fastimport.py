@@ -138,7 +138,7 @@ def _blobs(
             tree.newest = max(tree.newest, int(member.mtime))
             _entry(tar, member, git, tree)
             if len(tree.files) % _EVERY == 0:
-                progress.step(f"importing {about[1]}", len(tree.files))
+                progress.step(f"importing {about[1]}", len(tree.files), unit="files")
     while source.read(_CHUNK):  # so that xz checks its last sum
         pass
     _no_path_through_a_file(about[0], tree)

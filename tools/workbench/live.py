@@ -32,11 +32,21 @@ class _Bar(ProgressColumn):
 
 
 class _Numbers(ProgressColumn):
-    """Percentage, where there is one, and the seconds since the step began."""
+    """How much of how much, where that is known, and the seconds since the step began."""
 
     def render(self, task: Task) -> Text:
-        share = f"{task.percentage:3.0f} % " if task.total else ""
-        return Text(f"{share}{task.elapsed or 0:.0f} s", style="dim")
+        return Text(f"{_amount(task)}{task.elapsed or 0:.0f} s", style="dim")
+
+
+def _amount(task: Task) -> str:
+    unit = task.fields["unit"]
+    if unit == "bytes":
+        return f"{int(task.completed) >> 20} of {int(task.total or 0) >> 20} MiB, "
+    if unit and task.total:
+        return f"{task.completed:.0f} of about {task.total:.0f} {unit}, "
+    if unit:
+        return f"{task.completed:.0f} {unit}, "
+    return f"{task.percentage:3.0f} % " if task.total else ""
 
 
 class Live:
@@ -73,17 +83,19 @@ class Live:
                 self._tell_ended()
             self._bar.stop()
 
-    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+    def step(
+        self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
+    ) -> None:
         """Show a step; the one before it is over when the words change."""
         with self._lock:
             if what != self._what:
                 self._tell_ended()
                 for task in self._bar.task_ids:
                     self._bar.remove_task(task)
-                self._bar.add_task(what, total=None)
+                self._bar.add_task(what, total=None, unit=unit)
                 self._what, self._since = what, time.monotonic()
             for task in self._bar.task_ids:
-                self._bar.update(task, completed=done or 0, total=total)
+                self._bar.update(task, completed=done or 0, total=total, unit=unit)
 
     def note(self, line: str) -> None:
         """Print a line above the moving one."""

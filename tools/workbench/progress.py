@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Something that is told how far the work is."""
 
-    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
-        """Say what is being done now; ``done`` of ``total`` in any one unit."""
+    def step(
+        self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
+    ) -> None:
+        """Say what is being done now; ``done`` of ``total``.
+
+        ``unit`` is "bytes", or what is counted ("files"); without one only the
+        share is of interest. A total may be an estimate.
+        """
 
     def note(self, line: str) -> None:
         """Say something that should stay on the screen."""
@@ -25,7 +31,9 @@ class Progress(Protocol):
 class Silent:
     """Say nothing."""
 
-    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+    def step(
+        self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
+    ) -> None:
         """Ignore it."""
 
     def note(self, line: str) -> None:
@@ -40,7 +48,9 @@ class Plain:
         self._stream = stream
         self._last = ""
 
-    def step(self, what: str, done: float | None = None, total: float | None = None) -> None:
+    def step(
+        self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
+    ) -> None:
         """Print a step once, however often its numbers move."""
         if what != self._last:
             self._last = what

@@ -21,6 +21,7 @@ from workbench.progress import Progress, Silent
 from workbench.release import trailers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from workbench.paths import Paths
@@ -67,6 +68,14 @@ def obtain(
         if kernel is not None:
             return kernel
     return _by_tag(paths, store, tag or KernelTag.parse(name), progress)
+
+
+def refuse_unnamed(paths: Paths, names: Iterable[str]) -> None:
+    """Raise UsageError for a name that no source could know, before any work is begun."""
+    store = Store.open(paths)
+    for name in names:
+        if store.kernel(name) is None:
+            KernelTag.parse(name)
 
 
 def _tag(name: str) -> KernelTag | None:

@@ -28,6 +28,8 @@ def command(tags: tuple[str, ...], *, all_tags: bool, repo: Path | None) -> Exit
         if tags or repo:
             raise click.UsageError("--all stands for every supported kernel: name no other")
         tags = tuple(str(kernel.tag) for kernel in source.supported(paths))
+    if repo is None:
+        source.refuse_unnamed(paths, tags)
     with progress.shown() as display:
         for name in tags or (source.default_tag(paths),):
             kernel = source.obtain(paths, name, repo=repo, progress=display)
