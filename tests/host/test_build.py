@@ -315,6 +315,7 @@ def test_progress_counts_compiled_files(shop: Shop) -> None:
             self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
         ) -> None:
             assert total is None or done is None or done <= total
+            assert unit == ("files" if what.endswith("compiling") else "")
             self.steps.append((what, done))
 
     heard = Heard()

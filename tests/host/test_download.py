@@ -36,6 +36,7 @@ class Told(Silent):
         self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
     ) -> None:
         assert NAME in what
+        assert unit == "bytes"
         self.steps.append((done, total))
 
     def note(self, line: str) -> None:
@@ -194,7 +195,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_part_is_kept(
             self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
         ) -> None:
             if done and done > 500_000:
-                raise OSError(errno.ENOSPC, what, str(total))
+                raise OSError(errno.ENOSPC, what, f"{total} {unit}")
 
     with pytest.raises(InfraError, match="the disk is full"):
         fetch(wanted(server), tmp_path, Filling())
