@@ -23,6 +23,8 @@ from workbench.order import Order, Outputs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytest_plugins = ["listening"]
+
 TOOLS = Path(cli.__file__).parents[1]
 
 
@@ -142,6 +144,7 @@ def test_signals_become_exceptions_and_are_put_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.usefixtures("signals_are_heard")
 def test_a_second_signal_does_not_break_off_the_clean_up() -> None:
     cleaned = []
 

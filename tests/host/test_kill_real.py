@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.soak
+pytest_plugins = ["listening"]
 
 SEED = 20261123
 KILLS = 10
@@ -112,6 +113,7 @@ def unfinished(cache: Path) -> list[str]:
     return found
 
 
+@pytest.mark.usefixtures("signals_are_heard")
 def test_ctrl_c_anywhere_leaves_no_process_and_nothing_half_written(shop: Workshop) -> None:
     forget(shop)
     seconds = whole_run(shop)
@@ -132,6 +134,7 @@ def test_ctrl_c_anywhere_leaves_no_process_and_nothing_half_written(shop: Worksh
     assert verdict(shop) == expected
 
 
+@pytest.mark.usefixtures("signals_are_heard")
 def test_sigterm_is_as_clean(shop: Workshop) -> None:
     forget(shop)
     child = shop.start("run", TAG)
