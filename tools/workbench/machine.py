@@ -39,8 +39,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     make a static program for it, ``kernel`` the file of a
     build that is booted, ``cpu_kvm`` the CPU models to try under KVM, best
     first. ``command_line`` is the kernel's, with ``{tsc_khz}`` and
-    ``{loglevel}`` to be filled in; ``command_line_tcg`` are further words
-    where there is no KVM.
+    ``{loglevel}`` to be filled in.
     """
 
     debian: str
@@ -53,7 +52,6 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cpu_kvm: tuple[str, ...]
     virtio_suffix: str
     command_line: tuple[str, ...]
-    command_line_tcg: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     proof: Proof | None = None
 
@@ -121,10 +119,8 @@ def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[st
 
 def _command_line(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> str:
     values = {"tsc_khz": accelerator.tsc_khz, "loglevel": wiring.loglevel}
-    words = machine.command_line
-    if accelerator.name == "tcg":
-        words += machine.command_line_tcg
-    return " ".join((*(word.format(**values) for word in words), *wiring.append))
+    words = (word.format(**values) for word in machine.command_line)
+    return " ".join((*words, *wiring.append))
 
 
 def _disk(machine: Machine, name: str, path: Path) -> list[str]:
