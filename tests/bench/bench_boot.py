@@ -126,10 +126,8 @@ def virtme(bench: Bench) -> float:
     # At its best: what spares our guest some waiting at boot serves it, too.
     words = f"tsc_early_khz={bench.accelerator.tsc_khz} tsc=reliable cryptomgr.notests=1"
     argv += ["--append", words]
-    argv += [
-        "--exec",
-        f"{FIND_PORT} cd /bench; {_environment()} {shlex.join(selftest.pytest_words())} --report-log=$port test_one.py",
-    ]
+    pytest = f"{_environment()} {shlex.join(selftest.pytest_words())}"
+    argv += ["--exec", f"{FIND_PORT} cd /bench; {pytest} --report-log=$port test_one.py"]
     env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
     with (
         (bench.place / "vng.log").open("wb") as log,

@@ -57,15 +57,6 @@ def test_the_clock_is_told_not_measured() -> None:
     assert "-no-reboot" in words()
 
 
-def test_what_only_tcg_needs_is_not_said_under_kvm() -> None:
-    assert "nolapic_timer" in after(words(), "-append").split()
-    under_kvm = words(accelerator=KVM)
-    assert "nolapic_timer" not in after(under_kvm, "-append").split()
-    assert after(under_kvm, "-accel") == "kvm"
-    assert after(under_kvm, "-cpu") == "host"
-    assert after(words(), "-accel") == "tcg,thread=single"
-
-
 def test_the_users_words_come_last() -> None:
     wiring = replace(WIRING, append=("init=/bin/sh", "quiet"))
     assert after(words(wiring), "-append").split()[-2:] == ["init=/bin/sh", "quiet"]
@@ -120,3 +111,10 @@ def test_a_wrong_description_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "qemu" / "odd.toml").write_text('debian = "amd64"\n')
     with pytest.raises(UsageError, match=r"odd\.toml"):
         machine.load(Paths(tmp_path, tmp_path, tmp_path), "odd")
+
+
+def test_the_accelerator_brings_its_cpu() -> None:
+    under_kvm = words(accelerator=KVM)
+    assert after(under_kvm, "-accel") == "kvm"
+    assert after(under_kvm, "-cpu") == "host"
+    assert after(words(), "-accel") == "tcg,thread=single"
