@@ -6,7 +6,9 @@
  *
  * The root is read-only; an overlay on tmpfs makes it writable. The second
  * disk is a tar with the payload: "command" is what to run, "tty" (if there)
- * says that a person sits at the virtio console.
+ * says that a person sits at the virtio console. A guest that a snapshot is
+ * made of (kpw_preload) runs preload.py instead, which has the payload
+ * unpacked by "kpw-init unpack" once it is there.
  *
  * The console belongs to the kernel alone. What the command prints leaves by
  * the virtio port kpw.output, what it found by kpw.results. A port can be
@@ -15,6 +17,7 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <net/if.h>
 #include <signal.h>
 #include <stdio.h>
@@ -239,6 +242,8 @@ static void unpack_payload(void)
 	int named = 0;
 
 	check(disk && chdir("/payload") == 0 ? 0 : -1, "kpw-init: /dev/vdb");
+	/* What the kernel read when it looked for partitions may be a snapshot's. */
+	check(ioctl(fileno(disk), BLKFLSBUF), "kpw-init: /dev/vdb");
 	for (take(disk, header, 512); header[0]; take(disk, header, 512)) {
 		unsigned long size = strtoul(header + 124, NULL, 8);
 		unsigned int mode = strtoul(header + 100, NULL, 8);
@@ -283,18 +288,27 @@ static int run(const char *command)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	/* A word of the kernel's command line that the kernel does not know. */
+	const char *preload = getenv("kpw_preload");
 	char line[64];
 
+	if (argc > 1 && strcmp(argv[1], "unpack") == 0) {
+		unpack_payload();
+		return 0;
+	}
 	make_root_writable();
 	mount_the_rest();
 	raise_loopback();
 	name_ports();
-	report_boot();
-	unpack_payload();
+	if (!preload) {
+		report_boot();
+		unpack_payload();
+	}
 	check(chdir("/root"), "kpw-init: /root");
-	snprintf(line, sizeof(line), "{\"kpw\":\"exit\",\"status\":%d}\n", run("/payload/command"));
+	snprintf(line, sizeof(line), "{\"kpw\":\"exit\",\"status\":%d}\n",
+		 run(preload ? "/usr/lib/kpw/preload.py" : "/payload/command"));
 	/* Whoever is left could still hold a port open. */
 	kill(-1, SIGKILL);
 	report(line);

@@ -5,7 +5,8 @@ Three things in turn in every round, all on the same kernel (flavour "bench"
 of the default tag, which has what virtme-ng needs) and all under TCG, timed
 from the exec of QEMU:
 
-- ours: until the result of a Python selftest has left the guest;
+- ours: until the result of a Python selftest has left the guest, as `kpw test`
+  runs it (restored from a snapshot) and as `kpw run` does (cold);
 - virtme-ng: until the same test's result does, on the same userland;
 - the floor: until the line of an init that does nothing else.
 
@@ -15,13 +16,12 @@ Medians and ratios are printed; the exit code says whether they are reached.
 from __future__ import annotations
 
 import os
-import shlex
 import statistics
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,6 @@ from workbench import accel, boot, image, machine, process, selftest
 from workbench.boot import BootOptions
 from workbench.errors import InfraError
 from workbench.paths import Paths
-from workbench.payload import Payload
 from workbench.progress import Plain
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from workbench.accel import Accelerator
     from workbench.image import GuestImage
+    from workbench.payload import Payload
 
 TO_VIRTME = 2.5
 TO_FLOOR = 4.0
@@ -54,12 +54,14 @@ def test_the_kernel_lists_its_links():
         route.send(struct.pack("=IHHIIBxHiII", 32, 18, 0x301, 1, 0, 0, 0, 0, 0, 0))
         assert b"lo\\0" in route.recv(65536)
 """
+START = "python3 -B /payload/start.py"
 RESULT = b'"outcome": "passed"'
 # The userland has no udev, which would name the port (and take its time).
 FIND_PORT = (
     "for p in /sys/class/virtio-ports/*; do read n <$p/name;"
     " [ $n = virtme.dev_stdout ] && port=/dev/${p##*/}; done;"
 )
+VNG_PORT = "/run/kpw-port"
 FLOOR = """\
 #include <sys/reboot.h>
 #include <unistd.h>
@@ -83,26 +85,33 @@ class Bench:
     place: Path
 
 
-def ours(bench: Bench) -> float:
-    """Return the seconds until our guest's result."""
+def ours(bench: Bench, *, snapshot: bool = True) -> float:
+    """Return the seconds until our guest's result; without ``snapshot`` it boots for it."""
     arrived: list[float] = []
 
     def hear(line: str) -> None:
         if RESULT in line.encode() and '"when": "call"' in line:
             arrived.append(time.monotonic())
 
-    words = [*selftest.pytest_words(), "--report-log=/dev/virtio-ports/kpw.results", "test_one.py"]
-    command = f"#!/bin/sh\ncd /payload/tests\n{_environment()} exec {shlex.join(words)}\n"
-    payload = Payload(command, (("tests/test_one.py", TEST.encode()),))
-    options = BootOptions(where=bench.place / "ours", accelerator=bench.accelerator)
-    run = boot.boot(bench.paths, bench.vmlinux, bench.image, payload, options, hear)
+    work = _work("/dev/virtio-ports/kpw.results")
+    options = BootOptions(
+        where=bench.place / "ours", snapshot=snapshot, accelerator=bench.accelerator
+    )
+    run = boot.boot(bench.paths, bench.vmlinux, bench.image, work, options, hear)
     if not arrived or not run.finished:
         raise InfraError(f"our guest gave no result: {run.splats}", where=str(run.console))
     return arrived[0] - run.started
 
 
-def _environment() -> str:
-    return "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"
+def ours_cold(bench: Bench) -> float:
+    """Return the same for a guest that boots."""
+    return ours(bench, snapshot=False)
+
+
+def _work(report: str) -> Payload:
+    """Return the payload: the same start of the same test, wherever its report goes."""
+    work = selftest.start([f"--report-log={report}", "test_one.py"])
+    return replace(work, files=(*work.files, ("tests/test_one.py", TEST.encode())))
 
 
 def virtme(bench: Bench) -> float:
@@ -126,8 +135,10 @@ def virtme(bench: Bench) -> float:
     # At its best: what spares our guest some waiting at boot serves it, too.
     words = f"tsc_early_khz={bench.accelerator.tsc_khz} tsc=reliable cryptomgr.notests=1"
     argv += ["--append", words]
-    pytest = f"{_environment()} {shlex.join(selftest.pytest_words())}"
-    argv += ["--exec", f"{FIND_PORT} cd /bench; {pytest} --report-log=$port test_one.py"]
+    argv += [
+        "--exec",
+        f"{FIND_PORT} ln -s $port {VNG_PORT}; PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 {START}",
+    ]
     env = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
     with (
         (bench.place / "vng.log").open("wb") as log,
@@ -182,8 +193,9 @@ def prepared(vmlinux: Path | None) -> Iterator[Bench]:
         place = Path(name)
         root = place / "root"
         process.run(["fsck.erofs", f"--extract={root}", guest.root])
-        (root / "bench").mkdir()
-        (root / "bench" / "test_one.py").write_text(TEST)
+        for file, data in _work(VNG_PORT).files:
+            (root / "payload" / file).parent.mkdir(exist_ok=True)
+            (root / "payload" / file).write_bytes(data if isinstance(data, bytes) else b"")
         (place / "floor" / "root" / "dev").mkdir(parents=True)
         source = place / "floor" / "floor.c"
         source.write_text(FLOOR)
@@ -211,9 +223,10 @@ def main(arguments: list[str]) -> int:
     """Run the rounds and print what came of them."""
     rounds = int(arguments[0]) if arguments else 5
     vmlinux = Path(arguments[1]) if len(arguments) > 1 else None
-    contestants = {"ours": ours, "virtme-ng": virtme, "floor": floor}
+    contestants = {"ours": ours, "ours, cold": ours_cold, "virtme-ng": virtme, "floor": floor}
     times: dict[str, list[float]] = {name: [] for name in contestants}
     with prepared(vmlinux) as bench:
+        ours(bench)  # makes the snapshot
         for number in range(rounds):
             for name, run in contestants.items():
                 times[name].append(run(bench))

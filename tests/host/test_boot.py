@@ -296,6 +296,31 @@ def test_a_real_out_of_memory_is_named(vmlinux: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+def test_a_restored_guest_does_the_work_it_is_given(vmlinux: Path, tmp_path: Path) -> None:
+    paths = replace(Paths.default(), cache=tmp_path / "cache")
+    guest = image.ensure_image(Paths.default(), Silent())
+    proven = accel.choose(Paths.default())
+    options = BootOptions(where=tmp_path / "run", snapshot=True, accelerator=proven)
+
+    def answer(code: int) -> int | None:
+        work = Payload("#!/bin/sh\nexit 99\n", (("start.py", f"exit({code})".encode()),))
+        run = boot.boot(paths, vmlinux, guest, work, options)
+        assert run.finished
+        assert run.splats == ()
+        assert run.boot_seconds is not None
+        return run.exit_status
+
+    assert answer(3) == 3
+    (kept,) = (paths.cache / "snapshots").iterdir()
+    assert answer(4) == 4
+    made = kept.stat().st_ino
+    kept.write_bytes(kept.read_bytes()[: 1 << 20])
+    assert answer(5) == 5
+    (anew,) = (paths.cache / "snapshots").iterdir()
+    assert anew.stat().st_ino != made, "a damaged snapshot gives way to a boot, and to a new one"
+
+
+@pytest.mark.real
 def test_a_real_hang_meets_its_deadline(vmlinux: Path, tmp_path: Path) -> None:
     run = real(vmlinux, tmp_path, "sleep 100", BootOptions(step_deadline=3))
     assert kinds(run) == [SplatKind.HANG]

@@ -8,10 +8,11 @@ import os
 import sys
 import termios
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING
 
-from workbench import accel, console, machine, process
+from workbench import accel, console, machine, process, snapshot
+from workbench.errors import InfraError
 from workbench.model import BuiltKernel, Splat, SplatKind
 from workbench.watch import Deadlines, OnLine, OnOutput, Streams, Watch
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from workbench.payload import Payload
 
 _FOREVER = float("inf")
+# It takes a fraction of a second; a busy host gets some patience.
+_RESTORED = 20.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class BootOptions:
     one under the state directory). ``boot_deadline`` is what the first line
     may take, ``step_deadline`` what any further line may take unless
     ``on_line`` says otherwise, ``total_deadline`` the whole run. Messages of
-    a level below ``loglevel`` reach the console.
+    a level below ``loglevel`` reach the console. With ``snapshot`` the guest
+    is restored from one made after its boot, if need be made now; its work
+    is the payload's start.py.
     """
 
     where: Path | None = None
@@ -45,6 +50,7 @@ class BootOptions:
     loglevel: int = 5
     memory_mib: int | None = None
     append: tuple[str, ...] = ()
+    snapshot: bool = False
     accelerator: accel.Accelerator | None = None
     on_output: OnOutput | None = None
 
@@ -91,16 +97,62 @@ def boot(
     where.mkdir(parents=True, exist_ok=True)
     accelerator = options.accelerator or accel.choose(paths, options.arch)
     wiring = _wire(kernel, image, payload, options, where)
-    words = machine.argv(machine.load(paths, options.arch), wiring, accelerator)
+    job = _Job(paths, options, wiring, accelerator, payload)
+    if options.snapshot:
+        shot = snapshot.Snapshot.of(paths, options.arch, wiring, accelerator)
+        run = _restored(job, on_line, shot)
+        if run is not None:
+            return run
+        job = replace(job, wiring=replace(wiring, append=(*wiring.append, snapshot.PRELOAD)))
+        return _one_guest(job, on_line, shot.being_taken(where), shot)
+    return _one_guest(job, on_line, (), None)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One guest's work and machine."""
+
+    paths: Paths
+    options: BootOptions
+    wiring: machine.Wiring
+    accelerator: accel.Accelerator
+    payload: Payload
+    stdin: Path | None = None
+
+
+def _restored(job: _Job, on_line: OnLine | None, shot: snapshot.Snapshot) -> GuestRun | None:
+    """Run the guest of a snapshot; None when there is none, or none that can be used."""
+    if not shot.exists():
+        return None
+    options = replace(job.options, boot_deadline=_RESTORED)
+    with contextlib.suppress(InfraError):
+        job = replace(job, options=options, stdin=shot.path)
+        run = _one_guest(job, on_line, shot.restoring(), None)
+        if run.boot_seconds is not None:
+            return run
+    # Made by another QEMU, or damaged: whatever it was, a boot is as good.
+    shot.discard()
+    _empty(job.wiring)
+    return None
+
+
+def _one_guest(
+    job: _Job, on_line: OnLine | None, further: tuple[str, ...], shot: snapshot.Snapshot | None
+) -> GuestRun:
+    """Run one QEMU to its end, with ``further`` words; take ``shot`` when the guest is ready."""
+    options, wiring, payload = job.options, job.wiring, job.payload
+    words = machine.argv(machine.load(job.paths, options.arch), wiring, job.accelerator)
+    if shot is not None:
+        on_line = _taking(shot, job, on_line)
     watch = Watch(
         Streams(wiring.console, wiring.results, wiring.output, on_line, options.on_output),
         _deadlines(options, forever=payload.terminal),
-        console.Classifier(console.load_patterns(paths.qemu / "console.toml")),
+        console.Classifier(console.load_patterns(job.paths.qemu / "console.toml")),
     )
-    log = where / "qemu.log"
+    log = wiring.console.with_name("qemu.log")
     try:
-        payload.write(wiring.payload)
-        returncode = _run(words, watch, log, terminal=payload.terminal)
+        payload.write(wiring.payload, empty=shot is not None)
+        returncode = _run((*words, *further), watch, log, job)
     finally:
         wiring.payload.unlink(missing_ok=True)
     seconds = watch.seconds
@@ -118,18 +170,39 @@ def boot(
         seconds=seconds,
         started=watch.started,
         finished=watch.exit_status is not None and returncode == 0,
-        accelerator=accelerator,
+        accelerator=job.accelerator,
     )
 
 
-def _run(words: tuple[str, ...], watch: Watch, log: Path, *, terminal: bool) -> int | None:
+def _taking(shot: snapshot.Snapshot, job: _Job, on_line: OnLine | None) -> OnLine:
+    """Return a listener that takes the snapshot when the guest is ready, then gives it its work."""
+
+    def hear(line: str) -> float | None:
+        if line == snapshot.READY:
+            shot.take(job.wiring.console.parent)
+            job.payload.write(job.wiring.payload)
+            return None
+        return on_line(line) if on_line is not None else None
+
+    return hear
+
+
+def _empty(wiring: machine.Wiring) -> None:
+    for path in (wiring.console, wiring.results, wiring.output):
+        path.write_bytes(b"")
+
+
+def _run(words: tuple[str, ...], watch: Watch, log: Path, job: _Job) -> int | None:
     """Run QEMU under watch; return its exit code, None when it had to be killed."""
     with contextlib.ExitStack() as stack:
         said = stack.enter_context(log.open("wb"))
-        if terminal:
+        stdin: IO[bytes] | int | None = process.DEVNULL
+        stdout: IO[bytes] | None = said
+        if job.payload.terminal:
             stack.enter_context(_terminal_restored())
-        stdin = None if terminal else process.DEVNULL
-        stdout = None if terminal else said
+            stdin = stdout = None
+        elif job.stdin is not None:
+            stdin = stack.enter_context(job.stdin.open("rb"))
         qemu = stack.enter_context(process.spawned(words, stdin=stdin, stdout=stdout, stderr=said))
         watch.until_the_end(qemu)
         return qemu.poll()
@@ -154,8 +227,7 @@ def _wire(
         memory_mib=options.memory_mib,
         append=options.append,
     )
-    for path in (wiring.console, wiring.results, wiring.output):
-        path.write_bytes(b"")
+    _empty(wiring)
     return wiring
 
 

@@ -126,4 +126,5 @@ def _plan(order: Order, kernel: Kernel, chosen: tuple[Extension, ...], suite: Su
         order.arch,
         red=order.red,
         expression=order.expression,
+        snapshot=order.snapshot,
     )

@@ -100,7 +100,8 @@ def lookup_key(paths: Paths, arch: str) -> str:
     """Name the image by everything it is made from."""
     recipe = userland.parse_recipe(paths.qemu / "image.toml")
     inputs: list[bytes] = [str(_FORMAT).encode(), machine.load(paths, arch).debian.encode()]
-    files = (paths.qemu / "image.toml", lock_path(paths, arch), paths.qemu / "init.c")
+    sources = (paths.qemu / name for name in ("image.toml", "init.c", "preload.py"))
+    files = (*sources, lock_path(paths, arch))
     inputs += [path.read_bytes() if path.exists() else b"" for path in files]
     inputs += [f"{name}={userland.python_version(name)}".encode() for name in recipe.python]
     parts = [hashlib.sha256(data).digest() for data in inputs]
@@ -194,6 +195,7 @@ def _make(paths: Paths, folder: Path, arch: str, *, pins: dict[str, str]) -> Non
         recipe=userland.parse_recipe(paths.qemu / "image.toml"),
         arch=description.debian,
         init=paths.qemu / "init.c",
+        preload=paths.qemu / "preload.py",
         compiler=description.compiler,
         pins=pins,
         log=log,

@@ -106,7 +106,7 @@ def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[st
     words += ["-accel", "kvm" if accelerator.name == "kvm" else "tcg,thread=single"]
     words += ["-m", f"{wiring.memory_mib or machine.memory_mib}M"]
     words += ["-kernel", str(wiring.kernel), "-append", _command_line(machine, wiring, accelerator)]
-    words += ["-chardev", f"file,id=console,path={_value(wiring.console)}"]
+    words += ["-chardev", f"file,id=console,path={value(wiring.console)}"]
     words += ["-serial", "chardev:console"]
     words += _disk(machine, "root", wiring.root) + _disk(machine, "payload", wiring.payload)
     words += ["-device", f"virtio-serial-{machine.virtio_suffix}"]
@@ -124,19 +124,19 @@ def _command_line(machine: Machine, wiring: Wiring, accelerator: Accelerator) ->
 
 
 def _disk(machine: Machine, name: str, path: Path) -> list[str]:
-    drive = f"id={name},file={_value(path)},format=raw,if=none,readonly=on,file.locking=off"
+    drive = f"id={name},file={value(path)},format=raw,if=none,readonly=on,file.locking=off"
     return ["-drive", drive, "-device", f"virtio-blk-{machine.virtio_suffix},drive={name}"]
 
 
 def _port(name: str, path: Path) -> list[str]:
     return [
         "-chardev",
-        f"file,id={name},path={_value(path)}",
+        f"file,id={name},path={value(path)}",
         "-device",
         f"virtserialport,chardev={name},name=kpw.{name}",
     ]
 
 
-def _value(path: Path) -> str:
+def value(path: Path) -> str:
     """Escape a path for QEMU's option lists."""
     return str(path).replace(",", ",,")

@@ -24,7 +24,8 @@ class Order:
     """Kernels and extensions to try; ``tags`` empty means the default one.
 
     ``only`` and ``without`` are names or ids of extensions, ``repo`` the
-    user's own git repository, ``expression`` pytest's ``-k``.
+    user's own git repository, ``expression`` pytest's ``-k``. With
+    ``snapshot`` a guest that has booted before is restored.
     """
 
     tags: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class Order:
     arch: str = "x86_64"
     red: Red = Red.REMEMBERED
     expression: str = ""
+    snapshot: bool = False
 
 
 @dataclass(frozen=True)

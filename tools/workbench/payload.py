@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # One size for all: a restored snapshot wants a disk of the size it knew.
 _DISK_BYTES = 64 << 20
+_SECTOR = 512
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,38 @@ class Payload:
 
     ``command`` is a shell script, run as /payload/command in /root.
     ``files`` maps a name under /payload to bytes, or to a file or directory
-    of the host. ``terminal`` asks for the virtio console instead of the
-    output port.
+    of the host; "start.py" among them is what a restored guest runs instead.
+    ``terminal`` asks for the virtio console instead of the output port.
     """
 
     command: str
     files: tuple[tuple[str, Path | bytes], ...] = ()
     terminal: bool = False
 
-    def write(self, path: Path) -> None:
-        """Write the disk: a tar in the format that qemu/init.c unpacks to /payload."""
-        with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, dereference=True) as tar:
+    def write(self, path: Path, *, empty: bool = False) -> None:
+        """Write the disk: a tar in the format that qemu/init.c unpacks to /payload.
+
+        A disk that is there and ``empty`` is filled in place, its first sector
+        last: a guest may be waiting for it. With ``empty`` it has no content yet.
+        """
+        if empty:
+            with path.open("wb") as disk:
+                disk.truncate(_DISK_BYTES)
+            return
+        data = self._tar()
+        with path.open("r+b" if path.exists() else "w+b") as disk:
+            disk.seek(_SECTOR)
+            disk.write(data[_SECTOR:])
+            disk.truncate(_DISK_BYTES)
+            disk.flush()
+            disk.seek(0)
+            disk.write(data[:_SECTOR])
+
+    def _tar(self) -> bytes:
+        file = io.BytesIO()
+        with tarfile.open(
+            fileobj=file, mode="w", format=tarfile.GNU_FORMAT, dereference=True
+        ) as tar:
             _add(tar, "command", self.command.encode(), mode=0o755)
             if self.terminal:
                 _add(tar, "tty", b"")
@@ -47,15 +69,14 @@ class Payload:
                     tar.add(source.resolve(), name, filter=_plain)
                 else:
                     _add(tar, name, source)
-        size = path.stat().st_size
+        size = file.tell()
         if size > _DISK_BYTES:
             raise InfraError(
                 f"the files for the guest are {size >> 20} MiB, its disk has {_DISK_BYTES >> 20}",
                 where=", ".join(name for name, _ in self.files),
                 next_step="give it less",
             )
-        with path.open("r+b") as disk:
-            disk.truncate(_DISK_BYTES)
+        return file.getvalue()
 
 
 def _folders(names: Iterable[str]) -> list[str]:

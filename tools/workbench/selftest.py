@@ -13,7 +13,6 @@ another guest, and a test that it does not hear of is lost, not passed.
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -37,14 +36,26 @@ if TYPE_CHECKING:
 # a busy machine, the boot's own patience holds.
 GRACE: Final = 30.0
 _MARK: Final = re.compile(r"kpw: test (\S.*\S)\s*$")
-# The guest marks its kernel log with each test's name; by default the kernel
-# takes ten such lines in five seconds and drops the rest.
-# Under TCG importing pytest takes seconds. Nothing that the imports make is
-# garbage, and what a selftest has no use for need not be loaded.
-_PYTEST: Final = (
-    "import gc; gc.disable(); import pytest; gc.freeze(); gc.enable();"
-    " raise SystemExit(pytest.console_main())"
-)
+# Under TCG importing pytest takes seconds: nothing that the imports make is
+# garbage, and what a selftest has no use for need not be loaded. The guest marks
+# its kernel log with each test's name; by default the kernel takes ten such
+# lines in five seconds and drops the rest.
+_START: Final = """\
+import gc
+gc.disable()
+import os
+import sys
+import pytest
+with open("/proc/sys/kernel/printk_devkmsg", "w") as log:
+    log.write("on\\n")
+os.chdir("/payload/tests")
+os.environ.update({environment!r})
+sys.path.insert(0, "/payload/tests")
+sys.argv = {words!r}
+gc.freeze()
+gc.enable()
+raise SystemExit(pytest.console_main())
+"""
 _NEEDLESS: Final = (
     "cacheprovider",
     "debugging",
@@ -58,12 +69,7 @@ _NEEDLESS: Final = (
     "stepwise",
     "unittest",
 )
-_COMMAND: Final = """#!/bin/sh
-cd /payload/tests || exit 1
-echo on >/proc/sys/kernel/printk_devkmsg
-export KPW_MARK_CONSOLE=1 KPW_BOOT={boot}
-exec {pytest}
-"""
+_COMMAND: Final = "#!/bin/sh\nexec python3 -B /payload/start.py\n"
 
 
 @dataclass(frozen=True)
@@ -83,12 +89,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class Lab:
-    """Where selftests run: the image, and what is told of each result."""
+    """Where selftests run: the image, and what is told of each result.
+
+    With ``snapshot`` a guest that has booted before is restored.
+    """
 
     paths: Paths
     image: GuestImage
     arch: str
     on_result: Callable[[SelftestResult], None]
+    snapshot: bool = False
 
 
 def run_selftests(
@@ -133,10 +143,12 @@ def report_for(reports: Sequence[SelftestReport], extension: str) -> SelftestRep
     return reports[0] if reports else None
 
 
-def pytest_words() -> tuple[str, ...]:
-    """Return the words that start pytest in the guest; its report log goes to --report-log."""
-    words = ["python3", "-B", "-c", _PYTEST, "-p", "pytest_reportlog.plugin", "--rootdir=."]
-    return (*words, *(word for name in _NEEDLESS for word in ("-p", f"no:{name}")), "-q")
+def start(words: Sequence[str], **environment: str) -> Payload:
+    """Return a payload that starts pytest with these words in /payload/tests; no files yet."""
+    needless = [word for name in _NEEDLESS for word in ("-p", f"no:{name}")]
+    line = ["pytest", "-p", "pytest_reportlog.plugin", "--rootdir=.", "-q", *needless, *words]
+    script = _START.format(environment=environment, words=line)
+    return Payload(_COMMAND, (("start.py", script.encode()),))
 
 
 def _joined(reports: tuple[SelftestReport, ...]) -> SelftestReport:
@@ -173,14 +185,15 @@ def _part(selection: Selection, extensions: tuple[str, ...]) -> Selection:
 
 def payload(selection: Selection) -> Payload:
     """Return what the guest gets: the shared code, the extensions' tests, the command."""
-    words = [*pytest_words(), "--report-log=/dev/virtio-ports/kpw.results", "-c", "pytest.ini"]
+    words = ["--report-log=/dev/virtio-ports/kpw.results", "-c", "pytest.ini"]
     words += ["--continue-on-collection-errors", "--color=no"]
     if selection.expression:
         words += ["-k", selection.expression]
     words += selection.extensions
-    command = _COMMAND.format(pytest=shlex.join(words), boot=shlex.quote(selection.boot))
+    begun = start(words, KPW_MARK_CONSOLE="1", KPW_BOOT=selection.boot)
     files = selection.suite.part(selection.extensions)
-    return Payload(command, tuple((f"tests/{name}", data) for name, data in files))
+    tests = tuple((f"tests/{name}", data) for name, data in files)
+    return replace(begun, files=begun.files + tests)
 
 
 def read_report(
@@ -234,7 +247,7 @@ def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
         return log.deadline() + GRACE if log.running else None
 
     append = tuple(selection.boot.split())
-    options = boot.BootOptions(where=folder, arch=lab.arch, append=append)
+    options = boot.BootOptions(where=folder, arch=lab.arch, append=append, snapshot=lab.snapshot)
     work = payload(selection)
     run = boot.boot(lab.paths, kernel, lab.image, work, options, on_line)
     return read_report(run, boot_words=selection.boot, expected=selection.expected)

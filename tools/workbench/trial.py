@@ -55,6 +55,7 @@ class Plan:
     arch: str
     red: Red = Red.REMEMBERED
     expression: str = ""
+    snapshot: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def tested(bench: Bench, course: Course) -> Course:
         return course
     bench.progress.step(f"{plan.kernel.name}: selftests")
     place = bench.folder / plan.kernel.name
-    lab = Lab(bench.paths, _image(course), plan.arch, bench.on_result)
+    lab = Lab(bench.paths, _image(course), plan.arch, bench.on_result, plan.snapshot)
     selection = Selection(plan.suite, course.names, plan.expression)
     reports = selftest.run_selftests(lab, course.built, selection, place)
     return replace(course, reports=reports)

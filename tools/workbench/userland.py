@@ -37,6 +37,7 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     suite: str
     packages: tuple[str, ...]
     python: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     directories: tuple[str, ...] = ()
     copies: dict[str, str] = {}
@@ -48,7 +49,8 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Plan:
     """One userland to make: for Debian's ``arch``, at the ``pins`` (package -> version).
 
-    ``init`` is the source of PID 1, ``compiler`` the words that compile it.
+    ``init`` is the source of PID 1, ``compiler`` the words that compile it,
+    ``preload`` what runs in a guest that a snapshot is made of.
     ``log`` gets what the programs say. A pinned version that the archive has
     no more gives way to the archive's own.
     """
@@ -56,6 +58,7 @@ class Plan:
     recipe: Recipe
     arch: str
     init: Path
+    preload: Path
     compiler: tuple[str, ...]
     pins: Mapping[str, str]
     log: Path
@@ -77,6 +80,7 @@ def make(plan: Plan, root: Path) -> dict[str, str]:
     process.run(["ldconfig", "-X", "-r", root], log=plan.log)
     finish(plan.recipe, root)
     process.run([*plan.compiler, "-o", root / "usr/sbin/kpw-init", plan.init], log=plan.log)
+    _add_preload(plan, root / "usr/lib/kpw")
     _precompile(plan, root)
     return versions
 
@@ -182,6 +186,14 @@ def finish(recipe: Recipe, root: Path) -> None:
         (root / name).symlink_to(target)
     for name in recipe.python:
         _copy_distribution(name, root / "usr/lib/python3/dist-packages")
+
+
+def _add_preload(plan: Plan, folder: Path) -> None:
+    folder.mkdir()
+    script = folder / "preload.py"
+    shutil.copyfile(plan.preload, script)
+    script.chmod(0o755)
+    (folder / "preload.list").write_text("\n".join(plan.recipe.preload) + "\n")
 
 
 def _remove(path: Path) -> None:

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     default="",
     help="Only tests that match; the expression is pytest's.",
 )
+@click.option(
+    "--cold",
+    "snapshot",
+    is_flag=True,
+    flag_value=False,
+    default=True,
+    help="Boot the kernel anew, instead of restoring a guest that has booted it before.",
+)
 @options.trial_options
 def command(order: Order, outputs: Outputs) -> ExitCode:
     """Run the selftests on the patched kernel, without asking for the red."""
