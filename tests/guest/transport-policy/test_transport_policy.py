@@ -271,8 +271,8 @@ def test_what_is_forwarded_is_checked_too(gateway: Gateway) -> None:
     gateway.namespace.ip(f"route add {beyond} dev {Wire.DEVICE}")
     gateway.namespace.run(
         ["nft", "-f", "-"],
-        text="table ip away { chain pre { type nat hook prerouting priority -100\n"
-        f"udp dport {UNWANTED} dnat to {beyond}\n}} }}\n",
+        text="table ip away { chain pre { type nat hook prerouting priority -100;\n"
+        f"udp dport {UNWANTED} dnat to {beyond};\n}}\n}}\n",
     )
     packet = EspOracle(sa, KEY).seal(b"let me through", port=UNWANTED)
 
@@ -509,7 +509,7 @@ def test_iproute2_sets_the_flag(gateway: Gateway, family: int) -> None:
     gateway.namespace.run(["ip", "xfrm", "state", "add", *words.split(), *cipher, *flag])
     seen = gateway.through(sa, UNWANTED)
     assert seen == NO_POLICY, f"port 81, flag set by iproute2: {seen}, expected {NO_POLICY}"
-    shown = gateway.namespace.run(["ip", "xfrm", "state"])
+    shown = gateway.namespace.run(["ip", "-s", "xfrm", "state"])
     assert "extra_flag 1000000" in shown, f"iproute2 shows {shown!r}, expected extra_flag 1000000"
 
 
