@@ -12,9 +12,10 @@ import contextlib
 import ctypes
 import os
 import socket
+import struct
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
+    import xfrm_structures as xs
     from namespaces import Namespace, Pair
+    from xfrm_netlink import XfrmSocket
 
 #: Where ESP in UDP and, with NAT or "encap = yes", IKE is spoken.
 NAT_T_PORT = 4500
@@ -267,3 +270,20 @@ def charons(
             _wait_until_ready(charon, notify)
             charon.load(configuration)
         yield starting[0][0], starting[1][0]
+
+
+def give_extra_flags(xfrm: XfrmSocket, sa: xs.Sa, flags: int) -> None:
+    """Put an SA of charon's in its own place, with these XFRMA_SA_EXTRA_FLAGS.
+
+    charon has no word for them, and UPDSA changes no flag of an SA that is in
+    use. It goes on with the new one: SPI, keys and sequence numbers are the same.
+    """
+    kept = tuple(
+        (name, value)
+        for name, value in sa.attributes
+        # A dump tells more than we have names for, the time of last use for one.
+        if name.startswith("XFRMA_") and name != "XFRMA_SA_EXTRA_FLAGS"
+    )
+    given = ("XFRMA_SA_EXTRA_FLAGS", struct.pack("=I", flags))
+    xfrm.delete(sa)
+    xfrm.add(replace(sa, attributes=(*kept, given)))
