@@ -222,3 +222,19 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
         if late:
             return False
         time.sleep(_POLL_SECONDS)
+
+
+def goes_away(dying: Namespace, *, seconds: float = 20) -> bool:
+    """Let go of a namespace and tell whether the kernel then takes it down.
+
+    The end of a veth that stays outside is gone when the one inside is.
+    """
+    with namespace("witness") as witness:
+        witness.ip(f"link add witness type veth peer name witness netns {dying.path}")
+        dying.close()
+
+        def names() -> list[str]:
+            with witness.inside():
+                return [name for _, name in socket.if_nameindex()]
+
+        return wait_until(lambda: "witness" not in names(), seconds=seconds)
