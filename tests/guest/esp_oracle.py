@@ -59,6 +59,13 @@ class EspOracle:
         return self._peer
 
 
+def plain(source: str, destination: str, payload: bytes, *, port: int) -> bytes:
+    """Return an IP packet with a UDP datagram, as it is."""
+    from scapy.layers.inet import UDP
+
+    return bytes(_ip(source, destination) / UDP(sport=port, dport=port) / payload)
+
+
 def _ip(source: str, destination: str) -> Any:
     from scapy.layers.inet import IP
     from scapy.layers.inet6 import IPv6

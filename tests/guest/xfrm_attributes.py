@@ -26,3 +26,23 @@ def set_mark(value: int, mask: int | None = None) -> tuple[tuple[str, bytes], ..
     """Return XFRMA_SET_MARK, and XFRMA_SET_MARK_MASK unless it is to be left out."""
     mark = ("XFRMA_SET_MARK", struct.pack("=I", value))
     return (mark,) if mask is None else (mark, ("XFRMA_SET_MARK_MASK", struct.pack("=I", mask)))
+
+
+def compression(name: str) -> tuple[str, bytes]:
+    """Return XFRMA_ALG_COMP."""
+    return "XFRMA_ALG_COMP", struct.pack("=64sI", name.encode(), 0)
+
+
+def extra_flags(bits: int) -> tuple[str, bytes]:
+    """Return XFRMA_SA_EXTRA_FLAGS."""
+    return "XFRMA_SA_EXTRA_FLAGS", struct.pack("=I", bits)
+
+
+def direction(value: int) -> tuple[str, bytes]:
+    """Return XFRMA_SA_DIR; kernels before v6.10 do not look at it."""
+    return "XFRMA_SA_DIR", bytes([value])
+
+
+def offload(device: int, flags: int) -> tuple[str, bytes]:
+    """Return XFRMA_OFFLOAD_DEV; ``device`` is an interface index."""
+    return "XFRMA_OFFLOAD_DEV", struct.pack("=iB3x", device, flags)

@@ -21,9 +21,11 @@ MSG_ACQUIRE = 0x17
 MSG_EXPIRE = 0x18
 MSG_UPDSA = 0x1A
 MSG_FLUSHSA = 0x1C
+MSG_MIGRATE = 0x21
 
 GROUP_ACQUIRE = 1
 GROUP_EXPIRE = 2
+GROUP_SA = 3
 
 #: The attributes these tests send or look at, by their number in every kernel.
 _ATTRIBUTES = (
@@ -33,6 +35,7 @@ _ATTRIBUTES = (
     (4, "XFRMA_ENCAP", "cdata"),
     (5, "XFRMA_TMPL", "cdata"),
     (10, "XFRMA_REPLAY_VAL", "cdata"),
+    (17, "XFRMA_MIGRATE", "cdata"),
     (18, "XFRMA_ALG_AEAD", "cdata"),
     (20, "XFRMA_ALG_AUTH_TRUNC", "cdata"),
     (21, "XFRMA_MARK", "cdata"),
@@ -42,6 +45,7 @@ _ATTRIBUTES = (
     (29, "XFRMA_SET_MARK", "cdata"),
     (30, "XFRMA_SET_MARK_MASK", "cdata"),
     (31, "XFRMA_IF_ID", "cdata"),
+    (33, "XFRMA_SA_DIR", "cdata"),
 )
 
 
@@ -100,6 +104,13 @@ class PolicyMessage(Message):  # type: ignore[misc]
     """NEWPOLICY and each message of a policy dump."""
 
     fields = (("info", "168s"),)
+    nla_map = _ATTRIBUTES
+
+
+class MigrateMessage(Message):  # type: ignore[misc]
+    """MIGRATE: struct xfrm_userpolicy_id; XFRMA_MIGRATE says from where to where."""
+
+    fields = (("selector", "56s"), ("index", "I"), ("direction", "B"), ("pad", "3x"))
     nla_map = _ATTRIBUTES
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,23 @@ class XfrmSocket(NetlinkSocket):
         """NEWPOLICY."""
         message = xm.PolicyMessage()
         message["info"] = policy.pack()
-        message["attrs"] = [("XFRMA_TMPL", policy.template.pack())]
+        if policy.templates:
+            packed = b"".join(template.pack() for template in policy.templates)
+            message["attrs"] = [("XFRMA_TMPL", packed)]
         self.ask("NEWPOLICY", message, xm.MSG_NEWPOLICY)
+
+    def migrate(self, policy: xs.Policy, sa: xs.Sa, ends: tuple[str, str]) -> None:
+        """MIGRATE: move an SA, and the policy that asks for it, to another source and destination."""
+        message = xm.MigrateMessage()
+        message.update(selector=policy.selector.pack(), index=0, direction=policy.direction)
+        source, destination = ends
+        moved = struct.pack(
+            "=16s16s16s16sBB2xIHH",
+            *(xs.pack_address(end) for end in (sa.destination, sa.source, destination, source)),
+            *(sa.proto, sa.mode, sa.reqid, sa.family, xs.family_of(destination)),
+        )
+        message["attrs"] = [("XFRMA_MIGRATE", moved)]
+        self.ask("MIGRATE", message, xm.MSG_MIGRATE)
 
     def policies(self) -> list[tuple[bytes, dict[str, bytes]]]:
         """Dump every policy as its 168 bytes and its attributes."""
@@ -132,11 +148,20 @@ def spi_request_of_32_bits(sa: xs.Sa, spis: tuple[int, int], sequence: int) -> b
     There a 64-bit integer is aligned to four bytes, so that struct
     xfrm_usersa_info ends four bytes earlier: 220 instead of 224.
     """
-    head = bytearray(encode(spi_request(sa, spis), xm.MSG_ALLOCSPI, 0x4, sequence))
+    return _with_info_of_32_bits(encode(spi_request(sa, spis), xm.MSG_ALLOCSPI, 0x4, sequence))
+
+
+def sa_request_of_32_bits(sa: xs.Sa, sequence: int) -> bytes:
+    """Return NEWSA as a 32-bit program lays it out."""
+    return _with_info_of_32_bits(encode(_sa_message(sa), xm.MSG_NEWSA, 0x4, sequence))
+
+
+def _with_info_of_32_bits(request: bytes) -> bytes:
+    shorter = bytearray(request)
     info_end = 16 + xs.Sa.LAYOUT.size
-    del head[info_end - 4 : info_end]
-    head[0:4] = len(head).to_bytes(4, "little")
-    return bytes(head)
+    del shorter[info_end - 4 : info_end]
+    shorter[0:4] = len(shorter).to_bytes(4, "little")
+    return bytes(shorter)
 
 
 def _sa_message(sa: xs.Sa) -> Any:

@@ -14,6 +14,8 @@ from typing import ClassVar
 
 MODE_TRANSPORT = 0
 MODE_TUNNEL = 1
+MODE_BEET = 4
+MODE_IPTFS = 5
 
 DIR_IN = 0
 DIR_OUT = 1
@@ -76,6 +78,9 @@ class Lifetime:
         """Read its 64 bytes."""
         return cls(*cls.LAYOUT.unpack(raw))
 
+
+#: Of Sa.flags: take an ICMP error for the flow it is about.
+STATE_ICMP = 16
 
 #: What strongSwan's zeroed structure says: no word about any lifetime.
 UNSPOKEN = Lifetime(0, 0, 0, 0)
@@ -232,11 +237,12 @@ class Template:
     proto: int = PROTO_ESP
     mode: int = MODE_TRANSPORT
     reqid: int = 0
+    optional: bool = False
 
     LAYOUT: ClassVar = struct.Struct("=16s4sB3xH2x16sIBBBxIII")
 
     def pack(self) -> bytes:
-        """Return its 64 bytes: any SPI, any algorithm, not optional."""
+        """Return its 64 bytes: any SPI, any algorithm."""
         anything = 0xFFFFFFFF
         return self.LAYOUT.pack(
             pack_address(self.destination),
@@ -247,7 +253,7 @@ class Template:
             self.reqid,
             self.mode,
             0,
-            0,
+            self.optional,
             anything,
             anything,
             anything,
@@ -256,14 +262,24 @@ class Template:
 
 @dataclass(frozen=True)
 class Policy:
-    """struct xfrm_userpolicy_info with one template."""
+    """struct xfrm_userpolicy_info with its templates.
+
+    ``template`` is what a packet that leaves goes through first, ``further``
+    what comes after it; without one it lets pass what no SA protected.
+    """
 
     selector: Selector
     direction: int
-    template: Template
+    template: Template | None = None
     priority: int = 1000
+    further: tuple[Template, ...] = ()
 
     LAYOUT: ClassVar = struct.Struct("=56s64s32sIIBBBB4x")
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """All its templates, in order."""
+        return self.further if self.template is None else (self.template, *self.further)
 
     def pack(self) -> bytes:
         """Return its 168 bytes: allow, no lifetime."""
