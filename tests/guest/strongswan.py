@@ -12,13 +12,13 @@ import contextlib
 import ctypes
 import os
 import socket
-import struct
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import xfrm_attributes as xa
 from namespaces import SetUpError
 
 if TYPE_CHECKING:
@@ -272,11 +272,10 @@ def charons(
         yield starting[0][0], starting[1][0]
 
 
-def give_extra_flags(xfrm: XfrmSocket, sa: xs.Sa, flags: int) -> None:
-    """Put an SA of charon's in its own place, with these XFRMA_SA_EXTRA_FLAGS.
+def with_extra_flags(sa: xs.Sa, flags: int) -> xs.Sa:
+    """Return an SA of charon's, as dumped, with these XFRMA_SA_EXTRA_FLAGS.
 
-    charon has no word for them, and UPDSA changes no flag of an SA that is in
-    use. It goes on with the new one: SPI, keys and sequence numbers are the same.
+    charon has no word for them.
     """
     kept = tuple(
         (name, value)
@@ -284,6 +283,13 @@ def give_extra_flags(xfrm: XfrmSocket, sa: xs.Sa, flags: int) -> None:
         # A dump tells more than we have names for, the time of last use for one.
         if name.startswith("XFRMA_") and name != "XFRMA_SA_EXTRA_FLAGS"
     )
-    given = ("XFRMA_SA_EXTRA_FLAGS", struct.pack("=I", flags))
+    return replace(sa, attributes=(*kept, xa.extra_flags(flags)))
+
+
+def put_in_place(xfrm: XfrmSocket, sa: xs.Sa) -> None:
+    """Put an SA in the place of the one there is, for what UPDSA does not change.
+
+    charon goes on with it: SPI, keys and sequence numbers are the same.
+    """
     xfrm.delete(sa)
-    xfrm.add(replace(sa, attributes=(*kept, given)))
+    xfrm.add(sa)

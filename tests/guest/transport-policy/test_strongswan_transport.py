@@ -21,14 +21,21 @@ import pytest
 import xfrm_structures as xs
 from namespaces import Namespace, Pair, SetUpError, veth_pair, wait_until
 from netfilter import seen, watch
-from strongswan import Charon, Configuration, Connection, charons, give_extra_flags
+from strongswan import (
+    Charon,
+    Configuration,
+    Connection,
+    charons,
+    put_in_place,
+    with_extra_flags,
+)
 from xfrm_netlink import XfrmSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: E1: what the SA decrypts has to be asked for by a policy.
-IN_POLICY = 0x01000000
+#: XFRM_SA_XFLAG_ENFORCE_POLICY.
+ENFORCE_POLICY = 0x01000000
 
 SERVED = 80
 UNWANTED = 81
@@ -71,8 +78,10 @@ class Road:
         return found[0]
 
     def flag(self, family: int, flags: int) -> None:
-        """Give the server's inbound SA its flags."""
-        give_extra_flags(self.xfrm, self.inbound(family), flags)
+        """Give the server's inbound SA, which had none, its flags by UPDSA."""
+        put_in_place(self.xfrm, with_extra_flags(self.inbound(family), 0))
+        if flags:
+            self.xfrm.update(with_extra_flags(self.inbound(family), flags))
 
     def no_policies(self) -> int:
         """Return how often the server found no policy for what IPsec brought."""
@@ -162,7 +171,7 @@ def test_without_the_flag_the_sa_carries_what_nobody_agreed_to(road: Road, famil
 @pytest.mark.proof(red=r"UDP to port 81 came through charon's SA for TCP port 80$")
 @FAMILIES
 def test_with_the_flag_an_unwanted_datagram_is_refused(road: Road, family: int) -> None:
-    road.flag(family, IN_POLICY)
+    road.flag(family, ENFORCE_POLICY)
     before = road.no_policies()
     delivered = road.delivers_datagram(family, UNWANTED)
     refused = road.no_policies() - before
@@ -173,7 +182,7 @@ def test_with_the_flag_an_unwanted_datagram_is_refused(road: Road, family: int) 
 @pytest.mark.proof(red=r"TCP to port 81 connected through charon's SA for TCP port 80$")
 @FAMILIES
 def test_with_the_flag_an_unwanted_connection_is_refused(road: Road, family: int) -> None:
-    road.flag(family, IN_POLICY)
+    road.flag(family, ENFORCE_POLICY)
     before = road.no_policies()
     connected = road.connects(family, UNWANTED)
     refused = road.no_policies() - before
@@ -184,7 +193,7 @@ def test_with_the_flag_an_unwanted_connection_is_refused(road: Road, family: int
 @pytest.mark.control
 @FAMILIES
 def test_with_the_flag_the_served_port_is_reached_through_ipsec(road: Road, family: int) -> None:
-    road.flag(family, IN_POLICY)
+    road.flag(family, ENFORCE_POLICY)
     watch(road.pair.right, port=SERVED)
     connected = road.connects(family, SERVED)
     outer = seen(road.pair.right).outer
@@ -195,6 +204,6 @@ def test_with_the_flag_the_served_port_is_reached_through_ipsec(road: Road, fami
 @pytest.mark.control
 @FAMILIES
 def test_with_the_flag_plaintext_is_accepted_where_it_was(road: Road, family: int) -> None:
-    road.flag(family, IN_POLICY)
+    road.flag(family, ENFORCE_POLICY)
     delivered = road.delivers_datagram(family, PLAIN)
     assert delivered, f"a datagram to port {PLAIN}, for which nobody wants IPsec, did not come"

@@ -27,7 +27,8 @@ from strongswan import (
     Configuration,
     Connection,
     charons,
-    give_extra_flags,
+    put_in_place,
+    with_extra_flags,
 )
 from xfrm_netlink import XfrmSocket
 
@@ -85,7 +86,7 @@ class Side:
         """Give all its outbound SAs their flags."""
         for sa in self.sas():
             if sa.source == self.address:
-                give_extra_flags(self.xfrm, sa, flags)
+                put_in_place(self.xfrm, with_extra_flags(sa, flags))
 
     def accept_zero(self, *, zero: bool) -> None:
         """Let charon's socket take datagrams without a checksum, or not."""
