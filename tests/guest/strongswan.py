@@ -23,7 +23,7 @@ from namespaces import SetUpError
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import xfrm_structures as xs
     from namespaces import Namespace, Pair
@@ -71,7 +71,7 @@ _CONNECTION = """
     proposals = aes128gcm16-prfsha256-curve25519
     local_addrs = {local}
     remote_addrs = {remote}
-    {ike}
+    {lines}
     local {{
       auth = psk
     }}
@@ -79,12 +79,16 @@ _CONNECTION = """
       auth = psk
     }}
     children {{
-      {name} {{
-        esp_proposals = aes128gcm16
-        {child}
-      }}
+{children}
     }}
   }}
+"""
+
+_CHILD = """
+      {name} {{
+        esp_proposals = aes128gcm16
+        {lines}
+      }}
 """
 
 _SHARED_KEY = """
@@ -98,26 +102,30 @@ secrets {
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection of one end, with one child of the same name.
+    """One connection of one end.
 
-    ``ike`` and ``child`` are further lines of swanctl.conf for either,
-    such as ``mode = transport``.
+    ``lines`` are further lines of swanctl.conf, as are those of each of its
+    ``children``, such as ``mode = transport``.
     """
 
     name: str
     local: str
     remote: str
-    ike: tuple[str, ...] = ()
-    child: tuple[str, ...] = ()
+    children: Mapping[str, tuple[str, ...]]
+    lines: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return it as swanctl.conf has it; the parser wants one key a line."""
+        children = (
+            _CHILD.format(name=name, lines="\n        ".join(lines))
+            for name, lines in self.children.items()
+        )
         return _CONNECTION.format(
             name=self.name,
             local=self.local,
             remote=self.remote,
-            ike="\n    ".join(self.ike),
-            child="\n        ".join(self.child),
+            lines="\n    ".join(self.lines),
+            children="".join(children),
         )
 
 
@@ -157,11 +165,11 @@ class Charon:
         self.swanctl("--load-all", "--noprompt")
 
     def initiate(self, name: str) -> None:
-        """Bring a connection up; returns when its SAs are in the kernel."""
+        """Bring a child up, and its connection first; returns when its SAs are in the kernel."""
         self.swanctl("--initiate", "--child", name, "--timeout", "30")
 
     def rekey(self, name: str) -> None:
-        """Ask for new SAs of a connection's child; they come a little later."""
+        """Ask for new SAs of a child; they come a little later."""
         self.swanctl("--rekey", "--child", name)
 
     def terminate(self, name: str) -> None:

@@ -40,7 +40,7 @@ def configuration(pair: Pair, *, marks: bool) -> Configuration:
         child = [f"mode = {mode}", "local_ts = dynamic[udp]", "remote_ts = dynamic[udp]"]
         if marks:
             child += ["set_mark_in = 0x10/0xff", "set_mark_out = 0x20/0xff"]
-        connections.append(Connection(mode, *ends, child=tuple(child)))
+        connections.append(Connection(mode, *ends, {mode: tuple(child)}))
     return Configuration(tuple(connections))
 
 

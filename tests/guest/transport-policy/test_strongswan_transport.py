@@ -54,10 +54,10 @@ def configuration(pair: Pair, *, serves: bool) -> Configuration:
         left, right = pair.addresses(family)
         if serves:
             child = (mode, f"local_ts = dynamic[tcp/{SERVED}]", "remote_ts = dynamic[tcp]")
-            connections.append(Connection(name, right, left, child=child))
+            connections.append(Connection(name, right, left, {name: child}))
         else:
             child = (mode, "local_ts = dynamic[tcp]", f"remote_ts = dynamic[tcp/{SERVED}]")
-            connections.append(Connection(name, left, right, child=child))
+            connections.append(Connection(name, left, right, {name: child}))
     return Configuration(tuple(connections))
 
 

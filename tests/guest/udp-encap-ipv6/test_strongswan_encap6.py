@@ -50,18 +50,13 @@ WAYS = pytest.mark.parametrize("ends", [TUNNEL, TRANSPORT], ids=["tunnel", "tran
 
 
 def configuration(*, left: bool) -> Configuration:
-    """Return a side's connections: hosts behind it by tunnel, itself by transport mode."""
+    """Return a side's connection: an address behind it by tunnel, itself in transport mode."""
     ends = TRANSPORT if left else TRANSPORT[::-1]
     here, there = (f"{end}/128" for end in (TUNNEL if left else TUNNEL[::-1]))
     nets = (f"local_ts = {here}", f"remote_ts = {there}")
     hosts = ("mode = transport", "local_ts = dynamic[udp]", "remote_ts = dynamic[udp]")
-    forced = ("encap = yes",)
-    return Configuration(
-        (
-            Connection("tunnel", *ends, ike=forced, child=nets),
-            Connection("transport", *ends, ike=forced, child=hosts),
-        )
-    )
+    children = {"tunnel": nets, "transport": hosts}
+    return Configuration((Connection("forced", *ends, children, ("encap = yes",)),))
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,10 @@ ELSEWHERE = "fd99::1"
 PORT = 4242
 
 WARRIOR = Connection(
-    NAME, Pair.LEFT4, Pair.RIGHT4, ike=("vips = ::",), child=("remote_ts = fd80::/64",)
+    NAME, Pair.LEFT4, Pair.RIGHT4, {NAME: ("remote_ts = fd80::/64",)}, ("vips = ::",)
 )
 GATEWAY = Connection(
-    NAME, Pair.RIGHT4, Pair.LEFT4, ike=("pools = virtual",), child=("local_ts = fd80::/64",)
+    NAME, Pair.RIGHT4, Pair.LEFT4, {NAME: ("local_ts = fd80::/64",)}, ("pools = virtual",)
 )
 POOL = ("virtual", f"{VIRTUAL}-{VIRTUAL}")
 
