@@ -43,7 +43,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # loaded and tested while a slow CPU waits.
 _STRONGSWAN_CONF = """
 charon {{
-  load = random nonce aes sha2 hmac kdf gcm curve25519 kernel-netlink socket-default vici
+  load = random nonce aes sha1 sha2 hmac kdf gcm curve25519 kernel-netlink socket-default vici
   threads = 8
   delete_rekeyed_delay = 0
   filelog {{
