@@ -95,7 +95,7 @@ class XfrmSocket(NetlinkSocket):
         self.ask("NEWPOLICY", message, xm.MSG_NEWPOLICY)
 
     def migrate(self, policy: xs.Policy, sa: xs.Sa, ends: tuple[str, str]) -> None:
-        """MIGRATE: move an SA, and the policy that asks for it, to another source and destination."""
+        """MIGRATE: move an SA, and the policy that asks for it, to other ends."""
         message = xm.MigrateMessage()
         message.update(selector=policy.selector.pack(), index=0, direction=policy.direction)
         source, destination = ends
