@@ -18,6 +18,7 @@ import pytest
 
 import xfrm_attributes as xa
 import xfrm_structures as xs
+from async_crypto import asynchronous, in_use
 from callers import without_net_admin, write_as_32_bits
 from esp_oracle import EspOracle
 from namespaces import goes_away
@@ -344,3 +345,24 @@ def test_a_namespace_goes_away_with_its_marked_sas(other_netns: Namespace) -> No
         for family in (xs.AF_INET, xs.AF_INET6):
             gateway.inject(gateway.sa(family, xs.MODE_TRANSPORT, *xa.set_mark(0x10, 0xFF)))
     assert goes_away(other_netns), "a namespace with two marked SAs was there 20 s after its end"
+
+
+@pytest.mark.proof(red=r"behind a cipher that answers later the mark is 0x0, expected 0x10$")
+@pytest.mark.parametrize("template", ["cryptd", "pcrypt"])
+@BOTH_WAYS
+@FAMILIES
+def test_a_cipher_that_answers_later_changes_nothing(
+    plug: Callable[[str], Gateway], family: int, way: str, template: str
+) -> None:
+    gateway = plug(way)
+    watch(gateway.namespace, port=PORT)
+    with asynchronous(template) as driver:
+        received = gateway.inject(gateway.sa(family, xs.MODE_TUNNEL, *xa.set_mark(0x10, 0xFF)))
+        used = in_use(driver)
+        gateway.xfrm.flush()
+    marks = seen(gateway.namespace).marks
+    assert used, f"the SA did not run through {driver}"
+    assert received == PACKETS, f"{received} of {PACKETS} datagrams were received by {driver}"
+    assert marks == (0x10,), (
+        f"behind a cipher that answers later the mark is {words(marks)}, expected 0x10"
+    )
