@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _CLONE_NEWNET = 0x40000000
 _POLL_SECONDS = 0.05
+_PATIENCE_SECONDS = 10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -78,14 +79,46 @@ class Namespace:
             _checked(_libc.setns(home, _CLONE_NEWNET), "setns to the namespace we came from")
             os.close(home)
 
-    def run(self, argv: Sequence[str], *, text: str = "") -> str:
-        """Run a program inside, ``text`` on its stdin; return its stdout or raise SetUpError."""
+    def run(
+        self, argv: Sequence[str], *, text: str = "", environment: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a program inside, ``text`` on its stdin; return its stdout or raise SetUpError.
+
+        ``environment`` comes on top of ours.
+        """
+        env = {**os.environ, **(environment or {})}
         with self.inside():
-            done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                argv, input=text, capture_output=True, text=True, check=False, env=env
+            )
         if done.returncode != 0:
             said = (done.stderr or done.stdout).strip().replace("\n", "; ")
             raise SetUpError(f"{' '.join(argv)} in {self.label}: {said or done.returncode}")
         return done.stdout
+
+    @contextlib.contextmanager
+    def daemon(
+        self, argv: Sequence[str], *, output: Path, environment: Mapping[str, str]
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a program that stays, what it says going to ``output``; end it and wait for it."""
+        with self.inside(), output.open("wb") as said:
+            running = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+            )
+        try:
+            yield running
+        finally:
+            running.terminate()
+            try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(_PATIENCE_SECONDS)
+            finally:
+                running.kill()
+                running.wait()
 
     def ip(self, *commands: str) -> None:
         """Run iproute2 commands ("link set lo up") in one process."""
@@ -189,3 +222,19 @@ def wait_until(condition: Callable[[], bool], *, seconds: float) -> bool:
         if late:
             return False
         time.sleep(_POLL_SECONDS)
+
+
+def goes_away(dying: Namespace, *, seconds: float = 20) -> bool:
+    """Let go of a namespace and tell whether the kernel then takes it down.
+
+    The end of a veth that stays outside is gone when the one inside is.
+    """
+    with namespace("witness") as witness:
+        witness.ip(f"link add witness type veth peer name witness netns {dying.path}")
+        dying.close()
+
+        def names() -> list[str]:
+            with witness.inside():
+                return [name for _, name in socket.if_nameindex()]
+
+        return wait_until(lambda: "witness" not in names(), seconds=seconds)

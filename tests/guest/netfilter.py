@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from namespaces import Namespace
 
 _TABLE = """
+table inet seen
+delete table inet seen
 table inet seen {{
   set marks {{ type mark; flags dynamic; size 64; }}
   set esp_marks {{ type mark; flags dynamic; size 64; }}
@@ -47,7 +49,7 @@ class Seen:
 
 
 def watch(namespace: Namespace, *, port: int, prior_mark: int | None = None) -> None:
-    """Begin to count; ``prior_mark`` is given to ESP packets before they are decrypted."""
+    """Begin to count, from zero; ``prior_mark`` is given to ESP before it is decrypted."""
     prior = "" if prior_mark is None else f"meta l4proto esp meta mark set {prior_mark:#x}"
     namespace.run(["nft", "-f", "-"], text=_TABLE.format(port=port, prior=prior))
 

@@ -8,7 +8,16 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from netlink_frames import NLM_F_CREATE, NLM_F_REPLACE, Message, NetlinkSocket, attributes, decode
+from netlink_frames import (
+    NLM_F_ACK,
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    Message,
+    NetlinkSocket,
+    attributes,
+    decode,
+    encode,
+)
 
 IFA_F_NODAD = 0x02
 IFA_F_DEPRECATED = 0x20
@@ -57,14 +66,7 @@ class AddressSocket(NetlinkSocket):
 
     def replace(self, wanted: Ipv6Address) -> None:
         """Add an address, or change the one there is to be as wanted."""
-        message = AddressMessage()
-        message.update(family=socket.AF_INET6, prefix=wanted.prefix, index=wanted.index)
-        message["attrs"] = [
-            ("IFA_ADDRESS", ipaddress.ip_address(wanted.address).packed),
-            ("IFA_CACHEINFO", _CACHE.pack(wanted.preferred, wanted.valid, 0, 0)),
-            ("IFA_FLAGS", struct.pack("=I", wanted.flags)),
-        ]
-        self.ask("RTM_NEWADDR", message, _RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE)
+        self.ask("RTM_NEWADDR", _message(wanted), _RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE)
 
     def addresses(self) -> list[Ipv6Address]:
         """Dump them."""
@@ -82,6 +84,23 @@ class AddressSocket(NetlinkSocket):
             if found.index == index and ipaddress.ip_address(found.address).is_link_local:
                 return found.address
         return ""
+
+
+def replace_request(wanted: Ipv6Address, sequence: int) -> bytes:
+    """Return the bytes of a replace() that asks for an acknowledgement; IFA_FLAGS comes last."""
+    flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
+    return encode(_message(wanted), _RTM_NEWADDR, flags, sequence)
+
+
+def _message(wanted: Ipv6Address) -> AddressMessage:
+    message = AddressMessage()
+    message.update(family=socket.AF_INET6, prefix=wanted.prefix, index=wanted.index)
+    message["attrs"] = [
+        ("IFA_ADDRESS", ipaddress.ip_address(wanted.address).packed),
+        ("IFA_CACHEINFO", _CACHE.pack(wanted.preferred, wanted.valid, 0, 0)),
+        ("IFA_FLAGS", struct.pack("=I", wanted.flags)),
+    ]
+    return message
 
 
 def _address(frame: bytes) -> Ipv6Address:

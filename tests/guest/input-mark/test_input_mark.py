@@ -11,18 +11,21 @@ import contextlib
 import errno
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 import xfrm_attributes as xa
 import xfrm_structures as xs
+from async_crypto import asynchronous, in_use
+from callers import without_net_admin, write_as_32_bits
 from esp_oracle import EspOracle
+from namespaces import goes_away
 from netfilter import seen, watch
 from netlink_frames import NetlinkRefusedError
 from wire import Wire, is_esp, wire
-from xfrm_netlink import XfrmSocket
+from xfrm_netlink import XfrmSocket, sa_request_of_32_bits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -219,4 +222,147 @@ def test_a_short_attribute_is_refused(plug: Callable[[str], Gateway], name: str)
         gateway.sa(xs.AF_INET, xs.MODE_TRANSPORT, ("XFRMA_SET_MARK", bytes(4)), (name, b"\0\0"))
     assert refusal.value.errno in {errno.EINVAL, errno.ERANGE}, (
         f"{refusal.value}; expected EINVAL or ERANGE"
+    )
+
+
+@pytest.mark.proof(red=r"after UPDSA the decrypted packets carry the mark 0x0, expected 0x30$")
+@FAMILIES
+def test_updsa_changes_the_mark(plug: Callable[[str], Gateway], family: int) -> None:
+    gateway = plug("slow")
+    watch(gateway.namespace, port=PORT)
+    sa = gateway.sa(family, xs.MODE_TRANSPORT, *xa.set_mark(0x10, 0xFF))
+    gateway.xfrm.update(replace(sa, attributes=(xa.aead(KEY), *xa.set_mark(0x30, 0xFF))))
+    gateway.inject(sa)
+    marks = seen(gateway.namespace).marks
+    assert marks == (0x30,), (
+        f"after UPDSA the decrypted packets carry the mark {words(marks)}, expected 0x30"
+    )
+
+
+@pytest.mark.proof(red=r"after UPDSA without a mark the packets carry the mark 0x0, expected 0x10$")
+def test_updsa_without_a_mark_keeps_it(plug: Callable[[str], Gateway]) -> None:
+    gateway = plug("slow")
+    watch(gateway.namespace, port=PORT)
+    sa = gateway.sa(xs.AF_INET, xs.MODE_TRANSPORT, *xa.set_mark(0x10, 0xFF))
+    gateway.xfrm.update(replace(sa, attributes=(xa.aead(KEY),)))
+    gateway.inject(sa)
+    marks = seen(gateway.namespace).marks
+    assert marks == (0x10,), (
+        f"after UPDSA without a mark the packets carry the mark {words(marks)}, expected 0x10"
+    )
+
+
+@pytest.mark.proof(red=r"after MIGRATE the decrypted packets carry the mark 0x0, expected 0x10$")
+@BOTH_WAYS
+@FAMILIES
+def test_a_migrated_sa_marks_too(plug: Callable[[str], Gateway], way: str, family: int) -> None:
+    gateway = plug(way)
+    watch(gateway.namespace, port=PORT)
+    sa = gateway.sa(family, xs.MODE_TUNNEL, *xa.set_mark(0x10, 0xFF))
+    elsewhere = "10.9.0.3" if family == xs.AF_INET else "fd09::3"
+    template = xs.Template(sa.source, sa.destination, mode=xs.MODE_TUNNEL)
+    policy = xs.Policy(xs.Selector.everything(family), xs.DIR_IN, template)
+    gateway.xfrm.migrate(policy, sa, (elsewhere, sa.destination))
+    moved = replace(sa, source=elsewhere)
+    found = gateway.xfrm.find(moved)
+    assert found is not None, "the migrated SA is not in the dump"
+    assert found.source == elsewhere, f"the SA comes from {found.source}, moved to {elsewhere}"
+    received = gateway.inject(moved)
+    marks = seen(gateway.namespace).marks
+    assert received == PACKETS, f"{received} of {PACKETS} datagrams were received after MIGRATE"
+    assert marks == (0x10,), (
+        f"after MIGRATE the decrypted packets carry the mark {words(marks)}, expected 0x10"
+    )
+
+
+@pytest.mark.proof(red=r"a 32-bit caller's SA gives the mark 0x0, expected 0x10$")
+@FAMILIES
+def test_a_32_bit_caller_is_heard(plug: Callable[[str], Gateway], family: int) -> None:
+    gateway = plug("slow")
+    watch(gateway.namespace, port=PORT)
+    ends = (Wire.FAR4, Wire.NEAR4) if family == xs.AF_INET else (Wire.FAR6, Wire.NEAR6)
+    sa = xs.Sa(*ends, spi=0x32, attributes=(xa.aead(KEY), *xa.set_mark(0x10, 0xFF)))
+    write_as_32_bits(gateway.xfrm.fileno(), sa_request_of_32_bits(sa, 0x32))
+    gateway.xfrm.replies("NEWSA of 32 bits", 0x32)
+    gateway.inject(sa)
+    marks = seen(gateway.namespace).marks
+    assert marks == (0x10,), f"a 32-bit caller's SA gives the mark {words(marks)}, expected 0x10"
+
+
+@pytest.mark.proof(red=r"an SA of 'ip xfrm state add' gives the mark 0x0, expected 0x10$")
+@BOTH_WAYS
+def test_iproute2_sets_and_shows_it(plug: Callable[[str], Gateway], way: str) -> None:
+    gateway = plug(way)
+    watch(gateway.namespace, port=PORT)
+    gateway.namespace.ip(
+        f"xfrm state add src {Wire.FAR4} dst {Wire.NEAR4} proto esp spi 0x1234 mode transport"
+        f" replay-window 32 aead rfc4106(gcm(aes)) 0x{KEY.hex()} 128 output-mark 0x10 mask 0xff"
+    )
+    gateway.inject(xs.Sa(Wire.FAR4, Wire.NEAR4, spi=0x1234))
+    marks = seen(gateway.namespace).marks
+    assert marks == (0x10,), (
+        f"an SA of 'ip xfrm state add' gives the mark {words(marks)}, expected 0x10"
+    )
+    shown = gateway.namespace.run(["ip", "xfrm", "state"])
+    assert "output-mark 0x10/0xff" in shown, f"'ip xfrm state' does not show the mark: {shown!r}"
+
+
+@pytest.mark.control
+def test_it_takes_cap_net_admin(plug: Callable[[str], Gateway]) -> None:
+    gateway = plug("slow")
+    with without_net_admin(), pytest.raises(NetlinkRefusedError) as refusal:
+        gateway.sa(xs.AF_INET, xs.MODE_TRANSPORT, *xa.set_mark(0x10, 0xFF))
+    assert refusal.value.errno == errno.EPERM, f"{refusal.value}; expected EPERM"
+    count = len(gateway.xfrm.states())
+    assert count == 0, f"the refused NEWSA left {count} SAs"
+
+
+@pytest.mark.control
+def test_the_same_sa_elsewhere_marks_nothing(
+    plug: Callable[[str], Gateway], other_netns: Namespace
+) -> None:
+    marking = plug("slow").sa(xs.AF_INET, xs.MODE_TRANSPORT, *xa.set_mark(0x10, 0xFF))
+    with contextlib.ExitStack() as undo:
+        plugged = undo.enter_context(wire(other_netns, gro=False))
+        with other_netns.inside():
+            xfrm = undo.enter_context(contextlib.closing(XfrmSocket()))
+        other = Gateway(other_netns, xfrm, plugged)
+        watch(other_netns, port=PORT)
+        unmarked = other.sa(xs.AF_INET, xs.MODE_TRANSPORT)
+        assert unmarked.spi == marking.spi, "the two SAs are not the same but for the mark"
+        other.inject(unmarked)
+    marks = seen(other_netns).marks
+    assert marks == (0,), f"in another namespace the marks are {words(marks)}, expected 0x0"
+
+
+@pytest.mark.control
+def test_a_namespace_goes_away_with_its_marked_sas(other_netns: Namespace) -> None:
+    with contextlib.ExitStack() as undo:
+        plugged = undo.enter_context(wire(other_netns, gro=True))
+        with other_netns.inside():
+            xfrm = undo.enter_context(contextlib.closing(XfrmSocket()))
+        gateway = Gateway(other_netns, xfrm, plugged)
+        for family in (xs.AF_INET, xs.AF_INET6):
+            gateway.inject(gateway.sa(family, xs.MODE_TRANSPORT, *xa.set_mark(0x10, 0xFF)))
+    assert goes_away(other_netns), "a namespace with two marked SAs was there 20 s after its end"
+
+
+@pytest.mark.proof(red=r"behind a cipher that answers later the mark is 0x0, expected 0x10$")
+@pytest.mark.parametrize("template", ["cryptd", "pcrypt"])
+@BOTH_WAYS
+@FAMILIES
+def test_a_cipher_that_answers_later_changes_nothing(
+    plug: Callable[[str], Gateway], family: int, way: str, template: str
+) -> None:
+    gateway = plug(way)
+    watch(gateway.namespace, port=PORT)
+    with asynchronous(template) as driver:
+        received = gateway.inject(gateway.sa(family, xs.MODE_TUNNEL, *xa.set_mark(0x10, 0xFF)))
+        used = in_use(driver)
+        gateway.xfrm.flush()
+    marks = seen(gateway.namespace).marks
+    assert used, f"the SA did not run through {driver}"
+    assert received == PACKETS, f"{received} of {PACKETS} datagrams were received by {driver}"
+    assert marks == (0x10,), (
+        f"behind a cipher that answers later the mark is {words(marks)}, expected 0x10"
     )

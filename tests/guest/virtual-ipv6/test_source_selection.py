@@ -9,7 +9,11 @@ behind the gateway that names the virtual address as its source.
 from __future__ import annotations
 
 import contextlib
+import errno
+import ipaddress
+import os
 import socket
+import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,13 +21,16 @@ import pytest
 
 import xfrm_messages as xm
 import xfrm_structures as xs
-from namespaces import Namespace, Pair, veth_pair, wait_until
+from callers import without_net_admin, write_as_32_bits
+from namespaces import Namespace, Pair, goes_away, veth_pair, wait_until
+from netlink_frames import NetlinkRefusedError
 from rtnl_address import (
     IFA_F_DEPRECATED,
     IFA_F_NODAD,
     IFA_F_NOSRCSEL,
     AddressSocket,
     Ipv6Address,
+    replace_request,
 )
 from xfrm_netlink import XfrmSocket
 
@@ -263,3 +270,87 @@ def test_an_xfrm_tunnel_from_anywhere_avoids_it(road: Road) -> None:
     end = acquire.source
     assert end != VIRTUAL, f"an XFRM tunnel from :: took the virtual address {end} as its end"
     assert end == road.link_local, f"an XFRM tunnel from :: took {end}"
+
+
+@pytest.mark.proof(red=r"'ip route get' says the source is the virtual address fd77::5$")
+def test_iproute2_is_told_another_source(road: Road) -> None:
+    words = road.warrior.run(["ip", "-6", "route", "get", ELSEWHERE]).split()
+    source = words[words.index("src") + 1] if "src" in words else "none"
+    assert source != VIRTUAL, f"'ip route get' says the source is the virtual address {source}"
+    assert source == road.link_local, f"'ip route get' says the source is {source}"
+
+
+@pytest.mark.proof(red=r"'ip addr show' has no word of the flag: .*$")
+def test_iproute2_shows_the_flag_as_a_number(road: Road) -> None:
+    shown = road.warrior.run(["ip", "-6", "-o", "addr", "show", "to", VIRTUAL])
+    assert "flags 100000" in shown, f"'ip addr show' has no word of the flag: {shown.strip()}"
+
+
+@pytest.mark.control
+def test_pktinfo_naming_it_gets_it(road: Road) -> None:
+    server = road.gateway.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    client = road.warrior.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    named = ipaddress.IPv6Address(VIRTUAL).packed + struct.pack("=I", 0)
+    with server, client:
+        server.bind((ELSEWHERE, PORT))
+        ancillary = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, named)]
+        client.sendmsg([b"from there"], ancillary, 0, (ELSEWHERE, PORT))
+        source = server.recvfrom(100)[1][0]
+    assert source == VIRTUAL, f"IPV6_PKTINFO with {VIRTUAL} sent from {source}"
+
+
+@pytest.mark.proof(red=r"the flag a 32-bit caller set is not there, the flags are 0x[0-9a-f]+$")
+def test_a_32_bit_caller_sets_it(road: Road) -> None:
+    road.addresses.replace(replace(road.virtual, flags=IFA_F_NODAD))
+    request = replace_request(road.virtual, sequence=0x32)
+    write_as_32_bits(road.addresses.fileno(), request)
+    road.addresses.replies("RTM_NEWADDR of 32 bits", 0x32)
+    found = road.addresses.find(VIRTUAL)
+    flags = 0 if found is None else found.flags
+    assert flags & IFA_F_NOSRCSEL, (
+        f"the flag a 32-bit caller set is not there, the flags are {flags:#x}"
+    )
+
+
+@pytest.mark.control
+def test_flags_of_two_bytes_are_refused(road: Road) -> None:
+    request = bytearray(replace_request(road.virtual, sequence=2))
+    # IFA_FLAGS comes last: its header says four bytes less, of which two are padding.
+    request[-8:] = struct.pack("=HHHxx", 6, 8, 0)
+    os.write(road.addresses.fileno(), request)
+    with pytest.raises(NetlinkRefusedError) as refusal:
+        road.addresses.replies("RTM_NEWADDR with a short IFA_FLAGS", 2)
+    assert refusal.value.errno in {errno.EINVAL, errno.ERANGE}, (
+        f"{refusal.value}; expected EINVAL or ERANGE"
+    )
+
+
+@pytest.mark.control
+def test_it_takes_cap_net_admin(road: Road) -> None:
+    with without_net_admin(), pytest.raises(NetlinkRefusedError) as refusal:
+        road.addresses.replace(road.virtual)
+    assert refusal.value.errno == errno.EPERM, f"{refusal.value}; expected EPERM"
+
+
+@pytest.mark.control
+def test_the_same_address_elsewhere_is_not_touched(road: Road, other_netns: Namespace) -> None:
+    other_netns.ip(
+        "link add there type dummy",
+        "link set there up",
+        f"addr add {VIRTUAL}/128 dev there nodad",
+        "route add default dev there",
+    )
+    with other_netns.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.connect((ELSEWHERE, PORT))
+        source = probe.getsockname()[0]
+    assert source == VIRTUAL, f"in another namespace connect() took {source}, not its {VIRTUAL}"
+    assert road.addresses.find(VIRTUAL) is not None, "the flagged address is gone"
+
+
+@pytest.mark.control
+def test_a_namespace_goes_away_with_it(other_netns: Namespace) -> None:
+    other_netns.ip("link add there type dummy", "link set there up")
+    index = other_netns.index("there")
+    with other_netns.inside(), contextlib.closing(AddressSocket()) as addresses:
+        addresses.replace(Ipv6Address(VIRTUAL, index, flags=IFA_F_NODAD | IFA_F_NOSRCSEL))
+    assert goes_away(other_netns), "a namespace with the address was there 20 s after its end"
