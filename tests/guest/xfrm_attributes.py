@@ -5,6 +5,12 @@ from __future__ import annotations
 
 import struct
 
+import xfrm_structures as xs
+
+ENCAP_NON_IKE = 1
+ENCAP_UDP = 2
+ENCAP_TCP = 7
+
 
 def aead(key: bytes, name: str = "rfc4106(gcm(aes))", icv_bits: int = 128) -> tuple[str, bytes]:
     """Return XFRMA_ALG_AEAD; the key of rfc4106 ends in its four bytes of salt."""
@@ -26,3 +32,33 @@ def set_mark(value: int, mask: int | None = None) -> tuple[tuple[str, bytes], ..
     """Return XFRMA_SET_MARK, and XFRMA_SET_MARK_MASK unless it is to be left out."""
     mark = ("XFRMA_SET_MARK", struct.pack("=I", value))
     return (mark,) if mask is None else (mark, ("XFRMA_SET_MARK_MASK", struct.pack("=I", mask)))
+
+
+def encap(source_port: int, destination_port: int, kind: int = ENCAP_UDP) -> tuple[str, bytes]:
+    """Return XFRMA_ENCAP (struct xfrm_encap_tmpl) without an original address."""
+    return "XFRMA_ENCAP", struct.pack("=H", kind) + struct.pack(
+        "!HH2x16s", source_port, destination_port, bytes(16)
+    )
+
+
+def extra_flags(flags: int) -> tuple[str, bytes]:
+    """Return XFRMA_SA_EXTRA_FLAGS."""
+    return "XFRMA_SA_EXTRA_FLAGS", struct.pack("=I", flags)
+
+
+def sa_direction(direction: int) -> tuple[str, bytes]:
+    """Return XFRMA_SA_DIR; kernels before 6.10 pass over it."""
+    return "XFRMA_SA_DIR", bytes([direction + 1])
+
+
+def offload(device_index: int, flags: int = 0) -> tuple[str, bytes]:
+    """Return XFRMA_OFFLOAD_DEV (struct xfrm_user_offload)."""
+    return "XFRMA_OFFLOAD_DEV", struct.pack("=iB3x", device_index, flags)
+
+
+def migration(sa: xs.Sa, new_source: str, new_destination: str) -> tuple[str, bytes]:
+    """Return XFRMA_MIGRATE (struct xfrm_user_migrate) from an SA's ends to new ones."""
+    ends = (sa.destination, sa.source, new_destination, new_source)
+    head = b"".join(xs.pack_address(end) for end in ends)
+    families = (sa.family, xs.family_of(new_destination))
+    return "XFRMA_MIGRATE", head + struct.pack("=BBHIHH", sa.proto, sa.mode, 0, sa.reqid, *families)

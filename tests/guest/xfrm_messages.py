@@ -21,9 +21,12 @@ MSG_ACQUIRE = 0x17
 MSG_EXPIRE = 0x18
 MSG_UPDSA = 0x1A
 MSG_FLUSHSA = 0x1C
+MSG_MIGRATE = 0x21
+MSG_MAPPING = 0x26
 
 GROUP_ACQUIRE = 1
 GROUP_EXPIRE = 2
+GROUP_MAPPING = 8
 
 #: The attributes these tests send or look at, by their number in every kernel.
 _ATTRIBUTES = (
@@ -33,6 +36,7 @@ _ATTRIBUTES = (
     (4, "XFRMA_ENCAP", "cdata"),
     (5, "XFRMA_TMPL", "cdata"),
     (10, "XFRMA_REPLAY_VAL", "cdata"),
+    (17, "XFRMA_MIGRATE", "cdata"),
     (18, "XFRMA_ALG_AEAD", "cdata"),
     (20, "XFRMA_ALG_AUTH_TRUNC", "cdata"),
     (21, "XFRMA_MARK", "cdata"),
@@ -42,6 +46,7 @@ _ATTRIBUTES = (
     (29, "XFRMA_SET_MARK", "cdata"),
     (30, "XFRMA_SET_MARK_MASK", "cdata"),
     (31, "XFRMA_IF_ID", "cdata"),
+    (33, "XFRMA_SA_DIR", "cdata"),
 )
 
 
@@ -100,6 +105,31 @@ class PolicyMessage(Message):  # type: ignore[misc]
     """NEWPOLICY and each message of a policy dump."""
 
     fields = (("info", "168s"),)
+    nla_map = _ATTRIBUTES
+
+
+class MigrateMessage(Message):  # type: ignore[misc]
+    """MIGRATE: struct xfrm_userpolicy_id."""
+
+    fields = (("selector", "56s"), ("index", "I"), ("direction", "B"), ("pad", "3x"))
+    nla_map = _ATTRIBUTES
+
+
+class MappingMessage(Message):  # type: ignore[misc]
+    """MAPPING: struct xfrm_user_mapping."""
+
+    fields = (
+        ("destination", "16s"),
+        ("spi", "4s"),
+        ("family", "H"),
+        ("proto", "B"),
+        ("pad", "x"),
+        ("reqid", "I"),
+        ("old_source", "16s"),
+        ("new_source", "16s"),
+        ("old_port", "2s"),
+        ("new_port", "2s"),
+    )
     nla_map = _ATTRIBUTES
 
 

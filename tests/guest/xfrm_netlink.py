@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import xfrm_attributes as xa
 import xfrm_messages as xm
 import xfrm_structures as xs
 from netlink_frames import NLM_F_EXCL, NetlinkSocket, attributes, decode, encode
@@ -34,6 +35,15 @@ class Acquire:
     destination: str
     proto: int
     sequence: int
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """A MAPPING notification: an SA's packets come from another address or port now."""
+
+    spi: int
+    old: tuple[str, int]
+    new: tuple[str, int]
 
 
 class XfrmSocket(NetlinkSocket):
@@ -99,6 +109,13 @@ class XfrmSocket(NetlinkSocket):
             found.append((bytes(policy["info"]), attributes(policy)))
         return found
 
+    def migrate(self, policy: xs.Policy, sa: xs.Sa, new_source: str, new_destination: str) -> None:
+        """MIGRATE: move an SA, and the policy whose template it serves, to new ends."""
+        message = xm.MigrateMessage()
+        message.update(selector=policy.selector.pack(), direction=policy.direction)
+        message["attrs"] = [xa.migration(sa, new_source, new_destination)]
+        self.ask("MIGRATE", message, xm.MSG_MIGRATE)
+
     def expiries(self, timeout: float) -> Iterator[Expiry]:
         """Give every EXPIRE heard within ``timeout`` seconds."""
         for kind, frame in self.heard(timeout):
@@ -114,6 +131,13 @@ class XfrmSocket(NetlinkSocket):
         for kind, frame in self.heard(timeout):
             if kind == xm.MSG_ACQUIRE:
                 return _acquire(frame)
+        return None
+
+    def next_mapping(self, timeout: float) -> Mapping | None:
+        """Wait for a MAPPING; None after ``timeout`` seconds."""
+        for kind, frame in self.heard(timeout):
+            if kind == xm.MSG_MAPPING:
+                return _mapping(frame)
         return None
 
 
@@ -133,6 +157,15 @@ def spi_request_of_32_bits(sa: xs.Sa, spis: tuple[int, int], sequence: int) -> b
     xfrm_usersa_info ends four bytes earlier: 220 instead of 224.
     """
     head = bytearray(encode(spi_request(sa, spis), xm.MSG_ALLOCSPI, 0x4, sequence))
+    info_end = 16 + xs.Sa.LAYOUT.size
+    del head[info_end - 4 : info_end]
+    head[0:4] = len(head).to_bytes(4, "little")
+    return bytes(head)
+
+
+def sa_request_of_32_bits(sa: xs.Sa, sequence: int) -> bytes:
+    """Return NEWSA as a 32-bit program lays it out, four bytes shorter before the attributes."""
+    head = bytearray(encode(_sa_message(sa), xm.MSG_NEWSA, 0x4 | NLM_F_EXCL, sequence))
     info_end = 16 + xs.Sa.LAYOUT.size
     del head[info_end - 4 : info_end]
     head[0:4] = len(head).to_bytes(4, "little")
@@ -166,3 +199,15 @@ def _acquire(frame: bytes) -> Acquire:
         proto=message["proto"],
         sequence=message["sequence"],
     )
+
+
+def _mapping(frame: bytes) -> Mapping:
+    message = decode(xm.MappingMessage, frame)
+    ends = [
+        (
+            xs.unpack_address(message[f"{age}_source"], message["family"]),
+            int.from_bytes(message[f"{age}_port"], "big"),
+        )
+        for age in ("old", "new")
+    ]
+    return Mapping(int.from_bytes(message["spi"], "big"), *ends)
