@@ -11,6 +11,7 @@ import contextlib
 import select
 import socket
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -129,7 +130,7 @@ def test_with_the_flag_ffff_is_not_sent_either(gateway: eu.Gateway) -> None:
 def sent_in_fragments(gateway: eu.Gateway, made: xs.Sa) -> eu.Datagram:
     """Send what does not fit into one packet and return it put together, opened by scapy."""
     gateway.say(BIG)
-    parts = []
+    parts: list[bytes] = []
     while not parts or eu.more_fragments(parts[-1]):
         part = gateway.wire.receive(eu.is_fragment)
         assert part is not None, f"{len(parts)} fragments left within 5 s, and not the last"
@@ -322,14 +323,14 @@ def test_a_namespace_with_such_an_sa_goes_away() -> None:
                 sender.sendto(b"goodbye", (pair.RIGHT6, eu.INNER_PORT))
             xfrm.close()
             pair.left.close()
-            gone = namespaces.wait_until(lambda side=pair: not has_veth(side), seconds=10)
+            gone = namespaces.wait_until(partial(has_no_veth, pair), seconds=10)
             assert gone, "the namespace is still there 10 s after its last user"
 
 
-def has_veth(pair: Pair) -> bool:
-    """Tell whether the right side still has its end of the veth."""
+def has_no_veth(pair: Pair) -> bool:
+    """Tell whether the right side has lost its end of the veth."""
     try:
         pair.right.index(pair.DEVICE)
     except OSError:
-        return False
-    return True
+        return True
+    return False

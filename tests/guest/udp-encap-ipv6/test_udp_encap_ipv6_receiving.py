@@ -115,8 +115,8 @@ def datagrams_in_prerouting(namespace: Namespace) -> Callable[[], int]:
 
 def gro_opens() -> bool:
     """Tell whether GRO of this kernel opens ESP in UDP."""
-    major, minor = os.uname().release.split(".")[:2]
-    return (int(major), int(re.match(r"\d+", minor)[0])) >= GRO_OPENS_SINCE
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return (int(major), int(minor)) >= GRO_OPENS_SINCE
 
 
 @pytest.mark.control
