@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import struct
 
+ENCAP_NON_IKE = 1
+ENCAP_UDP = 2
+ENCAP_TCP = 7
+
 
 def aead(key: bytes, name: str = "rfc4106(gcm(aes))", icv_bits: int = 128) -> tuple[str, bytes]:
     """Return XFRMA_ALG_AEAD; the key of rfc4106 ends in its four bytes of salt."""
@@ -33,16 +37,23 @@ def compression(name: str) -> tuple[str, bytes]:
     return "XFRMA_ALG_COMP", struct.pack("=64sI", name.encode(), 0)
 
 
-def extra_flags(bits: int) -> tuple[str, bytes]:
+def encap(source_port: int, destination_port: int, kind: int = ENCAP_UDP) -> tuple[str, bytes]:
+    """Return XFRMA_ENCAP (struct xfrm_encap_tmpl) without an original address."""
+    return "XFRMA_ENCAP", struct.pack("=H", kind) + struct.pack(
+        "!HH2x16s", source_port, destination_port, bytes(16)
+    )
+
+
+def extra_flags(flags: int) -> tuple[str, bytes]:
     """Return XFRMA_SA_EXTRA_FLAGS."""
-    return "XFRMA_SA_EXTRA_FLAGS", struct.pack("=I", bits)
+    return "XFRMA_SA_EXTRA_FLAGS", struct.pack("=I", flags)
 
 
-def direction(value: int) -> tuple[str, bytes]:
-    """Return XFRMA_SA_DIR; kernels before v6.10 do not look at it."""
-    return "XFRMA_SA_DIR", bytes([value])
+def sa_direction(direction: int) -> tuple[str, bytes]:
+    """Return XFRMA_SA_DIR; kernels before 6.10 pass over it."""
+    return "XFRMA_SA_DIR", bytes([direction + 1])
 
 
-def offload(device: int, flags: int) -> tuple[str, bytes]:
-    """Return XFRMA_OFFLOAD_DEV; ``device`` is an interface index."""
-    return "XFRMA_OFFLOAD_DEV", struct.pack("=iB3x", device, flags)
+def offload(device_index: int, flags: int = 0) -> tuple[str, bytes]:
+    """Return XFRMA_OFFLOAD_DEV (struct xfrm_user_offload)."""
+    return "XFRMA_OFFLOAD_DEV", struct.pack("=iB3x", device_index, flags)

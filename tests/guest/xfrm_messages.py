@@ -22,10 +22,12 @@ MSG_EXPIRE = 0x18
 MSG_UPDSA = 0x1A
 MSG_FLUSHSA = 0x1C
 MSG_MIGRATE = 0x21
+MSG_MAPPING = 0x26
 
 GROUP_ACQUIRE = 1
 GROUP_EXPIRE = 2
 GROUP_SA = 3
+GROUP_MAPPING = 8
 
 #: The attributes these tests send or look at, by their number in every kernel.
 _ATTRIBUTES = (
@@ -111,6 +113,24 @@ class MigrateMessage(Message):  # type: ignore[misc]
     """MIGRATE: struct xfrm_userpolicy_id; XFRMA_MIGRATE says from where to where."""
 
     fields = (("selector", "56s"), ("index", "I"), ("direction", "B"), ("pad", "3x"))
+    nla_map = _ATTRIBUTES
+
+
+class MappingMessage(Message):  # type: ignore[misc]
+    """MAPPING: struct xfrm_user_mapping."""
+
+    fields = (
+        ("destination", "16s"),
+        ("spi", "4s"),
+        ("family", "H"),
+        ("proto", "B"),
+        ("pad", "x"),
+        ("reqid", "I"),
+        ("old_source", "16s"),
+        ("new_source", "16s"),
+        ("old_port", "2s"),
+        ("new_port", "2s"),
+    )
     nla_map = _ATTRIBUTES
 
 

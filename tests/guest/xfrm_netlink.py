@@ -37,6 +37,15 @@ class Acquire:
     sequence: int
 
 
+@dataclass(frozen=True)
+class Mapping:
+    """A MAPPING notification: an SA's packets come from another address or port now."""
+
+    spi: int
+    old: tuple[str, int]
+    new: tuple[str, int]
+
+
 class XfrmSocket(NetlinkSocket):
     """Requests to, and notifications from, XFRM in the namespace it is opened in."""
 
@@ -132,6 +141,13 @@ class XfrmSocket(NetlinkSocket):
                 return _acquire(frame)
         return None
 
+    def next_mapping(self, timeout: float) -> Mapping | None:
+        """Wait for a MAPPING; None after ``timeout`` seconds."""
+        for kind, frame in self.heard(timeout):
+            if kind == xm.MSG_MAPPING:
+                return _mapping(frame)
+        return None
+
 
 def spi_request(sa: xs.Sa, spis: tuple[int, int]) -> Any:
     """Return the ALLOCSPI message, not yet encoded."""
@@ -191,3 +207,15 @@ def _acquire(frame: bytes) -> Acquire:
         proto=message["proto"],
         sequence=message["sequence"],
     )
+
+
+def _mapping(frame: bytes) -> Mapping:
+    message = decode(xm.MappingMessage, frame)
+    ends = [
+        (
+            xs.unpack_address(message[f"{age}_source"], message["family"]),
+            int.from_bytes(message[f"{age}_port"], "big"),
+        )
+        for age in ("old", "new")
+    ]
+    return Mapping(int.from_bytes(message["spi"], "big"), *ends)

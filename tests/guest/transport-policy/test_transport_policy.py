@@ -41,7 +41,6 @@ AUTHENTICATION_KEY = bytes(range(32))
 
 WANTED, UNWANTED = 80, 81
 TCP, UDP, IPCOMP = 6, 17, 108
-SA_DIR_IN, SA_DIR_OUT = 1, 2
 OFFLOAD_INBOUND, OFFLOAD_PACKET = 2, 4
 IP_XFRM_POLICY = 17
 
@@ -409,7 +408,7 @@ def gives_reasons(xfrm: XfrmSocket) -> bool:
 
 def knows_directions(gateway: Gateway) -> bool:
     """Tell whether this kernel's SAs have a direction."""
-    sa = gateway.install(xs.AF_INET, xa.direction(SA_DIR_IN))
+    sa = gateway.install(xs.AF_INET, xa.sa_direction(xs.DIR_IN))
     found = gateway.xfrm.find(sa)
     gateway.xfrm.delete(sa)
     return found is not None and found.attribute("XFRMA_SA_DIR") is not None
@@ -423,9 +422,9 @@ def test_the_flag_is_refused_where_it_means_nothing(gateway: Gateway) -> None:
     }
     # Older kernels do not look at the attribute, and do not know the mode.
     if knows_directions(gateway):
-        output = gateway.sa(xs.AF_INET, ENFORCING, xa.direction(SA_DIR_OUT))
+        output = gateway.sa(xs.AF_INET, ENFORCING, xa.sa_direction(xs.DIR_OUT))
         senseless["output"] = replace(output, replay_window=0)
-        directed = (ENFORCING, xa.direction(SA_DIR_IN))
+        directed = (ENFORCING, xa.sa_direction(xs.DIR_IN))
         senseless["IP-TFS"] = gateway.sa(xs.AF_INET, *directed, mode=xs.MODE_IPTFS)
     refusals = {}
     for spi, (name, sa) in enumerate(senseless.items(), start=0x2000):

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""E4, the other end: what takes ESP in UDP over IPv6 without checksum, on every kernel.
+
+The packets are scapy's, put in UDP here, and come from a TUN device: with NAPI
+through GRO, without it on the slow path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+import esp_in_udp as eu
+import xfrm_messages as xm
+import xfrm_structures as xs
+from esp_oracle import EspOracle
+from wire import Wire
+from xfrm_netlink import Mapping
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from namespaces import Namespace
+
+BOTH_WAYS = pytest.mark.parametrize("way", ["slow", "gro"])
+MODES = pytest.mark.parametrize(
+    "mode", [xs.MODE_TRANSPORT, xs.MODE_TUNNEL], ids=["transport", "tunnel"]
+)
+KEEPALIVE = b"\xff"
+IKE = bytes(4) + b"behind the non-ESP marker"
+#: GRO opens ESP in UDP since this release; before it the packets go on to the socket.
+GRO_OPENS_SINCE = (6, 7)
+
+
+@pytest.fixture
+def plug(netns: Namespace) -> Iterator[Callable[[str], eu.Gateway]]:
+    """Give a function that makes the gateway, its packets to come by the "gro" or "slow" way."""
+    with contextlib.ExitStack() as undo:
+        yield lambda way: undo.enter_context(
+            eu.gateway(netns, gro=way == "gro", groups=(xm.GROUP_MAPPING,))
+        )
+
+
+class Receiver:
+    """The socket of the daemon and that of whom the datagrams inside ESP are for."""
+
+    def __init__(self, gateway: eu.Gateway, *, zero_checksums: bool, gro: bool = False) -> None:
+        """Open both."""
+        self._gateway = gateway
+        self.daemon = eu.encap_socket(gateway.namespace, zero_checksums=zero_checksums, gro=gro)
+        self.inner = gateway.namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self.inner.bind(("::", eu.INNER_PORT))
+
+    def close(self) -> None:
+        """Close both."""
+        self.daemon.close()
+        self.inner.close()
+
+    def takes(self, *packets: bytes) -> list[bytes]:
+        """Let packets arrive and return what was inside of those that were taken.
+
+        They are through when ``send`` returns: a TUN device has no queue of its own.
+        """
+        for packet in packets:
+            self._gateway.wire.send(packet)
+        self.inner.settimeout(0.2)
+        taken = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                taken.append(self.inner.recv(10000))
+        return taken
+
+
+@contextlib.contextmanager
+def receiver(gateway: eu.Gateway, *, zero_checksums: bool, gro: bool = False) -> Iterator[Receiver]:
+    """Open a receiver and close it."""
+    opened = Receiver(gateway, zero_checksums=zero_checksums, gro=gro)
+    with contextlib.closing(opened):
+        yield opened
+
+
+class Sealer:
+    """What the far end of an input SA sends."""
+
+    def __init__(self, made: xs.Sa) -> None:
+        """Begin at sequence number 1."""
+        self._oracle = EspOracle(made, eu.KEY)
+        self._inner = eu.INNER[::-1] if made.mode == xs.MODE_TUNNEL else None
+
+    def seal(self, data: bytes) -> bytes:
+        """Return IPv6 with ESP, not yet in UDP."""
+        return self._oracle.seal(data, inner=self._inner, port=eu.INNER_PORT)
+
+
+def datagrams_in_prerouting(namespace: Namespace) -> Callable[[], int]:
+    """Begin to count the UDP packets to port 4500 that netfilter sees; return the counter."""
+    namespace.run(
+        ["nft", "-f", "-"],
+        text="table ip6 outer { chain before { type filter hook prerouting priority -300;"
+        f" udp dport {eu.ENCAP_PORT} counter; }} }}\n",
+    )
+
+    def count() -> int:
+        listed = namespace.run(["nft", "list", "table", "ip6", "outer"])
+        found = re.search(r"counter packets (\d+)", listed)
+        return int(found[1]) if found else -1
+
+    return count
+
+
+def gro_opens() -> bool:
+    """Tell whether GRO of this kernel opens ESP in UDP."""
+    major, minor = re.findall(r"\d+", os.uname().release)[:2]
+    return (int(major), int(minor)) >= GRO_OPENS_SINCE
+
+
+@pytest.mark.control
+@BOTH_WAYS
+@MODES
+def test_who_opted_in_takes_packets_without_checksum(
+    plug: Callable[[str], eu.Gateway], way: str, mode: int
+) -> None:
+    gateway = plug(way)
+    count = datagrams_in_prerouting(gateway.namespace)
+    sealer = Sealer(gateway.input(mode=mode))
+    with receiver(gateway, zero_checksums=True, gro=way == "gro") as opened:
+        taken = opened.takes(*(eu.in_udp(sealer.seal(data)) for data in (b"one", b"two")))
+    assert taken == [b"one", b"two"], f"of two packets without checksum came {taken}"
+    outer, expected = count(), 0 if way == "gro" and gro_opens() else 2
+    assert outer == expected, (
+        f"prerouting saw {outer} packets of ESP in UDP, expected {expected} on this way"
+    )
+
+
+@pytest.mark.control
+def test_who_did_not_opt_in_drops_packets_without_checksum(
+    plug: Callable[[str], eu.Gateway],
+) -> None:
+    gateway = plug("slow")
+    sealer = Sealer(gateway.input())
+    with receiver(gateway, zero_checksums=False) as opened:
+        without = eu.in_udp(sealer.seal(b"without"))
+        taken = opened.takes(without, eu.in_udp(sealer.seal(b"right"), checksum=None))
+    assert taken == [b"right"], f"came {taken}, expected only the packet with a checksum"
+    errors = eu.checksum_errors(gateway.namespace)
+    assert errors == 1, f"Udp6InCsumErrors is {errors}, expected 1"
+
+
+@pytest.mark.control
+@BOTH_WAYS
+def test_who_opted_in_still_drops_wrong_checksums(
+    plug: Callable[[str], eu.Gateway], way: str
+) -> None:
+    gateway = plug(way)
+    sealer = Sealer(gateway.input())
+    with receiver(gateway, zero_checksums=True, gro=way == "gro") as opened:
+        right = eu.in_udp(sealer.seal(b"right"), checksum=None)
+        sealed = sealer.seal(b"wrong")
+        wrong = eu.Datagram(eu.in_udp(sealed)).right_checksum ^ 0x0101
+        taken = opened.takes(right, eu.in_udp(sealed, checksum=wrong))
+    assert taken == [b"right"], f"came {taken}, expected only the packet whose checksum is right"
+
+
+@pytest.mark.control
+@BOTH_WAYS
+def test_keepalives_end_and_ike_goes_on_to_the_daemon(
+    plug: Callable[[str], eu.Gateway], way: str
+) -> None:
+    gateway = plug(way)
+    sealed = Sealer(gateway.input()).seal(b"for its addresses")
+    with receiver(gateway, zero_checksums=True, gro=way == "gro") as opened:
+        opened.takes(eu.in_udp(sealed, data=KEEPALIVE), eu.in_udp(sealed, data=IKE))
+        first = opened.daemon.recv(1000)
+    assert first == IKE, f"the daemon got {first!r}, expected {IKE!r} and no keepalive"
+
+
+@pytest.mark.control
+def test_a_new_port_is_reported_for_packets_without_checksum(
+    plug: Callable[[str], eu.Gateway],
+) -> None:
+    gateway = plug("slow")
+    sealer = Sealer(gateway.input())
+    with receiver(gateway, zero_checksums=True) as opened:
+        taken = opened.takes(eu.in_udp(sealer.seal(b"moved"), source_port=4711))
+    assert taken == [b"moved"], f"came {taken}, expected the packet from the new port"
+    heard = gateway.xfrm.next_mapping(5)
+    expected = Mapping(eu.SPI, (Wire.FAR6, eu.ENCAP_PORT), (Wire.FAR6, 4711))
+    assert heard == expected, f"heard {heard}, expected {expected}"
+
+
+@pytest.mark.control
+@BOTH_WAYS
+def test_fragments_without_checksum_are_taken(plug: Callable[[str], eu.Gateway], way: str) -> None:
+    gateway = plug(way)
+    big = bytes(range(256)) * 12
+    sealer = Sealer(gateway.input())
+    with receiver(gateway, zero_checksums=True, gro=way == "gro") as opened:
+        taken = opened.takes(*eu.fragments(eu.in_udp(sealer.seal(big))))
+    assert taken == [big], f"came {[len(data) for data in taken]} bytes, expected [{len(big)}]"

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""E4: where XFRM_SA_XFLAG_UDP_ZERO_CSUM6_TX is refused, and who may not set it."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+import esp_in_udp as eu
+import xfrm_attributes as xa
+import xfrm_structures as xs
+from callers import without_net_admin
+from netlink_frames import NetlinkRefusedError
+from xfrm_netlink import XfrmSocket
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from namespaces import Namespace
+
+V4 = ("10.8.0.1", "10.8.0.2")
+V6 = ("fd08::1", "fd08::2")
+FLAG = xa.extra_flags(eu.ZERO_CHECKSUM)
+ENCAP = xa.encap(eu.ENCAP_PORT, eu.ENCAP_PORT)
+AEAD = xa.aead(eu.KEY)
+CIPHER = xa.encryption("cbc(aes)", bytes(16))
+PACKET_OFFLOAD = 4
+
+
+def sa(*attributes: tuple[str, bytes], ends: tuple[str, str] = V6) -> xs.Sa:
+    """Return an SA with the flag."""
+    return xs.Sa(*ends, spi=eu.SPI, replay_window=0, attributes=(*attributes, FLAG))
+
+
+NOT_FOR = {
+    "IPv4": sa(AEAD, ENCAP, ends=V4),
+    "ESP without UDP": sa(AEAD),
+    "ESP in TCP": sa(AEAD, xa.encap(eu.ENCAP_PORT, eu.ENCAP_PORT, xa.ENCAP_TCP)),
+    "no ICV": sa(CIPHER, ENCAP),
+    "an ICV of no bytes": sa(CIPHER, xa.authentication("digest_null", b"", 0), ENCAP),
+}
+
+
+@pytest.fixture
+def xfrm(netns: Namespace) -> Iterator[XfrmSocket]:
+    """Open an XFRM socket."""
+    with netns.inside():
+        opened = XfrmSocket()
+    yield opened
+    opened.flush()
+    opened.close()
+
+
+def refusal(xfrm: XfrmSocket, wanted: xs.Sa, *, update: bool = False) -> NetlinkRefusedError | None:
+    """Ask for an SA and return the refusal; None when it was granted."""
+    try:
+        if update:
+            xfrm.update(wanted)
+        else:
+            xfrm.add(wanted)
+    except NetlinkRefusedError as error:
+        return error
+    return None
+
+
+def gives_reasons(xfrm: XfrmSocket) -> bool:
+    """Tell whether this kernel's XFRM explains a refusal at all."""
+    refused = refusal(xfrm, xs.Sa(*V4, spi=1, attributes=(xa.aead(bytes(20), name="nothing"),)))
+    return bool(refused and refused.extack)
+
+
+def knows_directions(xfrm: XfrmSocket) -> bool:
+    """Tell whether this kernel's SAs have a direction."""
+    made = xs.Sa(*V4, spi=2, attributes=(AEAD, xa.sa_direction(xs.DIR_IN)))
+    xfrm.add(made)
+    found = xfrm.find(made)
+    xfrm.delete(made)
+    return found is not None and found.attribute("XFRMA_SA_DIR") is not None
+
+
+def explained(refused: NetlinkRefusedError | None, xfrm: XfrmSocket, case: str) -> None:
+    """Assert that a refusal is EINVAL and, where XFRM says why, that it names the flag."""
+    assert refused is not None, f"the flag was granted for {case}, expected EINVAL"
+    assert refused.errno == errno.EINVAL, f"{case}: {refused}; expected EINVAL"
+    named = "UDP_ZERO_CSUM6_TX" in refused.extack
+    assert named or not gives_reasons(xfrm), f"{case}: {refused}; the reason is not the flag"
+
+
+@pytest.mark.proof(red=r"the flag was granted for (IPv4|ESP|no ICV|an ICV).*, expected EINVAL$")
+@pytest.mark.parametrize("case", NOT_FOR)
+def test_the_flag_is_refused_for(xfrm: XfrmSocket, case: str) -> None:
+    explained(refusal(xfrm, NOT_FOR[case]), xfrm, case)
+    left = len(xfrm.states())
+    assert left == 0, f"the refused NEWSA left {left} SAs behind"
+
+
+@pytest.mark.control
+@pytest.mark.parametrize("case", NOT_FOR)
+def test_without_the_flag_there_is_no_refusal_for(xfrm: XfrmSocket, case: str) -> None:
+    refused = refusal(xfrm, replace(NOT_FOR[case], attributes=NOT_FOR[case].attributes[:-1]))
+    assert refused is None, f"{case}, without the flag: {refused}"
+
+
+@pytest.mark.proof(red=r"the flag was granted for UPDSA without UDP, expected EINVAL$")
+def test_updsa_is_refused_alike(xfrm: XfrmSocket) -> None:
+    plain = sa(AEAD)
+    xfrm.add(replace(plain, attributes=(AEAD,)))
+    explained(refusal(xfrm, plain, update=True), xfrm, "UPDSA without UDP")
+
+
+@pytest.mark.proof(red=r"the flag was granted for IPv4.*, expected EINVAL for each$")
+def test_what_only_some_kernels_know_is_refused_too(netns: Namespace, xfrm: XfrmSocket) -> None:
+    # Before 6.10 an SA has no direction, and up to 6.1 no SA in UDP can be offloaded:
+    # IPv4 is here for those, to have something to be red about.
+    cases = {
+        "IPv4": NOT_FOR["IPv4"],
+        "the non-IKE marker": sa(AEAD, xa.encap(1, 2, xa.ENCAP_NON_IKE)),
+        "crypto offload": sa(AEAD, ENCAP, xa.offload(netns.index("lo"))),
+        "packet offload": sa(AEAD, ENCAP, xa.offload(netns.index("lo"), PACKET_OFFLOAD)),
+    }
+    if knows_directions(xfrm):
+        cases["an input SA"] = sa(AEAD, ENCAP, xa.sa_direction(xs.DIR_IN))
+    refused = {case: refusal(xfrm, wanted) for case, wanted in cases.items()}
+    granted = ", ".join(case for case, error in refused.items() if error is None)
+    assert not granted, f"the flag was granted for {granted}, expected EINVAL for each"
+    errnos = {error.errno for error in refused.values() if error is not None}
+    assert errnos == {errno.EINVAL}, f"the refusals are {errnos}, expected EINVAL for each"
+
+
+@pytest.mark.control
+def test_an_output_sa_may_have_it(xfrm: XfrmSocket) -> None:
+    refused = refusal(xfrm, sa(AEAD, ENCAP, xa.sa_direction(xs.DIR_OUT)))
+    assert refused is None, f"the flag on an output SA: {refused}"
+
+
+@pytest.mark.control
+def test_integrity_without_aead_is_enough(xfrm: XfrmSocket) -> None:
+    icv = xa.authentication("hmac(sha256)", bytes(32), 128)
+    refused = refusal(xfrm, sa(CIPHER, icv, ENCAP))
+    assert refused is None, f"the flag with an ICV of its own: {refused}"
+
+
+@pytest.mark.control
+@pytest.mark.parametrize("name", ["XFRMA_SA_EXTRA_FLAGS", "XFRMA_ENCAP"])
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_short_attribute_is_refused(xfrm: XfrmSocket, name: str, size: int) -> None:
+    whole = dict((AEAD, ENCAP, FLAG))
+    short = {**whole, name: whole[name][:size]}
+    refused = refusal(xfrm, replace(sa(), attributes=tuple(short.items())))
+    assert refused is not None, f"{name} of {size} bytes was taken"
+    assert refused.errno in {errno.EINVAL, errno.ERANGE}, f"{refused}; expected EINVAL or ERANGE"
+    assert xfrm.states() == [], "the refused NEWSA left an SA behind"
+
+
+@pytest.mark.control
+def test_it_takes_cap_net_admin(xfrm: XfrmSocket) -> None:
+    with without_net_admin(), pytest.raises(NetlinkRefusedError) as refused:
+        xfrm.add(sa(AEAD, ENCAP))
+    assert refused.value.errno == errno.EPERM, f"{refused.value}; expected EPERM"
