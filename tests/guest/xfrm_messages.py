@@ -21,6 +21,8 @@ MSG_ACQUIRE = 0x17
 MSG_EXPIRE = 0x18
 MSG_UPDSA = 0x1A
 MSG_FLUSHSA = 0x1C
+MSG_GETALG = 0x38
+MSG_NEWALG = 0x39
 
 GROUP_ACQUIRE = 1
 GROUP_EXPIRE = 2
@@ -107,3 +109,9 @@ class FlushMessage(Message):  # type: ignore[misc]
     """FLUSHSA: struct xfrm_usersa_flush."""
 
     fields = (("proto", "B"), ("pad", "3x"))
+
+
+class AlgorithmMessage(Message):  # type: ignore[misc]
+    """NEWALG, each message of GETALG's dump: struct xfrm_user_alg."""
+
+    fields = (("alg", "144s"),)
