@@ -3,7 +3,9 @@
 
 Through pytest-reportlog's file the host gets, besides pytest's own reports,
 one line after collection ({"kpw": "collected"}) and one before each test
-({"kpw": "start"}), so that it knows what is lost when the guest dies.
+({"kpw": "start"}), so that it knows what is lost when the guest dies. The
+first also names the tests that want a kernel booted with other words
+("elsewhere"): the host boots another guest for them.
 """
 
 from __future__ import annotations
@@ -34,12 +36,21 @@ class TestDeadlineError(BaseException):
     __test__ = False
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a test that does not say whether it is a proof or a control.
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """Refuse a test that does not say what it is, and leave those of another boot to it.
 
-    Only that test is an error of collection; the others run if pytest was told
-    to go on.
+    The first is an error of collection of that test only; the others run if
+    pytest was told to go on. The second comes after -k.
     """
+    _keep_declared(config, items)
+    yield
+    _keep_those_of_this_boot(config, items)
+
+
+def _keep_declared(config: pytest.Config, items: list[pytest.Item]) -> None:
     declared = []
     for item in items:
         problem = _declare(item)
@@ -51,12 +62,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = declared
 
 
+def _keep_those_of_this_boot(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = os.environ.get("KPW_BOOT", "")
+    elsewhere = [item for item in items if _boot(item) != here]
+    for item in elsewhere:
+        _elsewhere.setdefault(_boot(item), []).append(item.nodeid)
+    if elsewhere:
+        items[:] = [item for item in items if _boot(item) == here]
+        config.hook.pytest_deselected(items=elsewhere)
+
+
+def _boot(item: pytest.Item) -> str:
+    """Return the words a test wants on the kernel's command line besides the usual ones."""
+    marker = item.get_closest_marker("boot")
+    return "" if marker is None else str(marker.args[0])
+
+
+_elsewhere: dict[str, list[str]] = {}
+
+
 def _declare(item: pytest.Item) -> str:
     """Add what the host wants to know to a test; return what is wrong with it, or ""."""
     proof = item.get_closest_marker("proof")
     control = item.get_closest_marker("control")
     if (proof is None) == (control is None):
         return "mark it with either proof(red=...) or control"
+    boot = item.get_closest_marker("boot")
+    if boot is not None and (len(boot.args) != 1 or boot.kwargs or not str(boot.args[0]).strip()):
+        return "boot wants the words for the kernel's command line"
     red = ""
     if proof is not None:
         red = proof.kwargs.get("red", "")
@@ -87,6 +120,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         {
             "kpw": "collected",
             "nodeids": [item.nodeid for item in session.items],
+            "elsewhere": _elsewhere,
             "tests": [{"nodeid": item.nodeid, **_properties(item)} for item in session.items],
         },
     )

@@ -35,10 +35,10 @@ def test_b(): pass
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[[str], Lines]:
+def run(tmp_path: Path) -> Callable[..., Lines]:
     """Give a function that runs tests as the guest does and returns the lines of its report."""
 
-    def report(tests: str) -> Lines:
+    def report(tests: str, *words: str) -> Lines:
         for name in ("conftest.py", "pytest.ini", "namespaces.py"):
             shutil.copy(GUEST / name, tmp_path / name)
         folder = tmp_path / "some-extension"
@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Callable[[str], Lines]:
         log = tmp_path / "report"
         pytest_itself = [sys.executable, "-B", "-m", "pytest", "-c", "pytest.ini", "--rootdir=."]
         options = ["-p", "no:xdist", "--continue-on-collection-errors", f"--report-log={log}"]
-        process.run([*pytest_itself, *options], cwd=tmp_path, check=False)
+        process.run([*pytest_itself, *options, *words], cwd=tmp_path, check=False)
         return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
     return report
@@ -98,6 +98,8 @@ def test_a_proof_and_a_control_are_told_apart(run: Callable[[str], Lines]) -> No
         ("@pytest.mark.proof\n", "proof wants red="),
         ("@pytest.mark.proof('x')\n", "proof wants red="),
         ("@pytest.mark.proof(red='(')\n", "red is not a regular expression"),
+        ("@pytest.mark.control\n@pytest.mark.boot\n", "boot wants the words"),
+        ("@pytest.mark.control\n@pytest.mark.boot(' ')\n", "boot wants the words"),
     ],
 )
 def test_a_test_that_declares_nothing_sound_is_refused_alone(
@@ -124,3 +126,39 @@ def test_a_test_that_overstays_is_ended_and_the_next_one_runs(
     assert ended["longrepr"]["reprcrash"]["message"].endswith("no end after 0.2 s")
     [after] = reports(lines, "TestReport", when="call", nodeid="some-extension/test_it.py::test_b")
     assert after["outcome"] == "passed"
+
+
+BOOTED_TWICE = """
+@pytest.mark.control
+@pytest.mark.parametrize("way", [1, pytest.param(2, marks=pytest.mark.boot("fips=1"))])
+def test_a(way): pass
+@pytest.mark.control
+@pytest.mark.boot("fips=1")
+def test_b(): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "here"),
+    [("", ["test_a[1]"]), ("fips=1", ["test_a[2]", "test_b"]), ("other", [])],
+)
+def test_a_guest_runs_the_tests_of_its_boot_and_names_the_others(
+    run: Callable[[str], Lines], monkeypatch: pytest.MonkeyPatch, words: str, here: list[str]
+) -> None:
+    monkeypatch.setenv("KPW_BOOT", words)
+    lines = run(BOOTED_TWICE)
+    [collected] = reports(lines, "collected")
+    assert [nodeid.partition("::")[2] for nodeid in collected["nodeids"]] == here
+    ran = [line["nodeid"] for line in reports(lines, "TestReport", when="call")]
+    assert ran == collected["nodeids"]
+    named = {
+        boot: [nodeid.partition("::")[2] for nodeid in nodeids]
+        for boot, nodeids in collected["elsewhere"].items()
+    }
+    everything = {"": ["test_a[1]"], "fips=1": ["test_a[2]", "test_b"]}
+    assert named == {boot: tests for boot, tests in everything.items() if boot != words}
+
+
+def test_what_the_expression_leaves_out_asks_for_no_boot(run: Callable[..., Lines]) -> None:
+    [collected] = reports(run(BOOTED_TWICE, "-k", "test_a and 1"), "collected")
+    assert collected["elsewhere"] == {}

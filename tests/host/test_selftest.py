@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,9 +31,21 @@ B = "two/test_b.py::test_b"
 C = "two/test_b.py::test_c"
 
 
-def lines_for(collected: list[str], passed: list[str], *, ended: bool, running: str = "") -> bytes:
+def lines_for(
+    collected: list[str],
+    passed: list[str],
+    *,
+    ended: bool,
+    running: str = "",
+    elsewhere: dict[str, list[str]] | None = None,
+) -> bytes:
     """Return what a guest writes that collected and passed these tests."""
-    said: list[dict[str, object]] = [{"kpw": "boot"}, {"kpw": "collected", "nodeids": collected}]
+    collection: dict[str, object] = {
+        "kpw": "collected",
+        "nodeids": collected,
+        "elsewhere": elsewhere or {},
+    }
+    said: list[dict[str, object]] = [{"kpw": "boot"}, collection]
     for nodeid in passed:
         said.append({"kpw": "start", "nodeid": nodeid, "deadline": 5})
         said += [
@@ -184,6 +196,70 @@ def test_a_guest_that_never_came_to_its_tests_is_not_tried_again(
     assert report.splats == (hang,)
     assert not report.finished
     assert selftest.report_for((report,), "two") is report
+
+
+FIPS = "two/test_b.py::test_fips"
+
+
+@pytest.fixture
+def appended(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], str]]:
+    """Tell the kernel's words and the command of each guest; goes around the guests fixture."""
+    seen = []
+    real = boot.boot
+
+    def spy(*arguments: Any) -> GuestRun:
+        payload, options = arguments[3:5]
+        seen.append((options.append, payload.command))
+        return real(*arguments)
+
+    monkeypatch.setattr(boot, "boot", spy)
+    return seen
+
+
+def test_tests_of_another_boot_get_a_guest_booted_so(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+) -> None:
+    seen = guests(
+        (lines_for([A, B], [A, B], ended=True, elsewhere={"fips=1 x": [FIPS]}), (), True, ""),
+        (lines_for([FIPS], [FIPS], ended=True, elsewhere={"": [B]}), (), True, ""),
+    )
+    appended = request.getfixturevalue("appended")
+    selection = suite_of(lab[0].paths, "one", "two")
+    reports = selftest.run_selftests(lab[0], kernel, selection, tmp_path / "r")
+    assert [words for words, _ in appended] == [(), ("fips=1", "x")]
+    assert "KPW_BOOT=''" in appended[0][1]
+    assert "KPW_BOOT='fips=1 x'" in appended[1][1]
+    assert seen[1][0] == ("tests/conftest.py", "tests/two/test_b.py")
+    assert selftest.report_for(reports, "one") is reports[0]
+    joined = selftest.report_for(reports, "two")
+    assert joined is not None
+    assert [result.nodeid for result in joined.results] == [A, B, FIPS]
+    assert joined.finished
+
+
+@pytest.mark.parametrize("said", [b"", lines_for([], [], ended=True)], ids=["died", "silent"])
+def test_a_test_of_another_boot_that_nobody_hears_of_is_lost(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    tmp_path: Path,
+    said: bytes,
+) -> None:
+    guests(
+        (lines_for([B], [B], ended=True, elsewhere={"fips=1": [FIPS]}), (), True, ""),
+        (said, (), bool(said), ""),
+    )
+    selection = suite_of(lab[0].paths, "two")
+    reports = selftest.run_selftests(lab[0], kernel, selection, tmp_path / "r")
+    joined = selftest.report_for(reports, "two")
+    assert joined is not None
+    assert joined.lost == (FIPS,)
+    assert not joined.finished
+    assert joined.console == reports[1].console
 
 
 def test_a_guest_that_ends_without_saying_so_is_not_finished(tmp_path: Path) -> None:

@@ -330,6 +330,8 @@ class SelftestReport:
     ``collected`` counts the tests the guest announced; fewer results than
     that means the run was cut short and is never a pass. ``finished`` is
     true only when the guest said the session ended and powered off itself.
+    ``boot`` are the words its kernel was booted with besides the usual ones;
+    ``elsewhere`` are the tests it left to guests booted with others.
     """
 
     results: tuple[SelftestResult, ...]
@@ -341,3 +343,5 @@ class SelftestReport:
     seconds: float
     console: Path | None = None
     lost: tuple[str, ...] = field(default=())
+    boot: str = ""
+    elsewhere: tuple[tuple[str, tuple[str, ...]], ...] = ()

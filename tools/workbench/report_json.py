@@ -90,6 +90,7 @@ def _build(build: BuiltKernel | BuildFailure | None) -> dict[str, Any] | None:
 
 def _guest(report: SelftestReport) -> dict[str, Any]:
     return {
+        "boot": report.boot,
         "collected": report.collected,
         "finished": report.finished,
         "exit_status": report.exit_status,

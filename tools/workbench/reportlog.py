@@ -30,6 +30,7 @@ class Line(msgspec.Struct):
 
     kpw: str = ""
     nodeids: tuple[str, ...] = ()
+    elsewhere: dict[str, tuple[str, ...]] = {}
     deadline: float = 0.0
     status: int | None = None
     report_type: str = msgspec.field(name="$report_type", default="")
@@ -47,9 +48,10 @@ class Line(msgspec.Struct):
 class ReportLog:
     """The lines of one guest run, taken one by one as they arrive."""
 
-    def __init__(self) -> None:
-        """Start with nothing: not even a collection."""
-        self.collected: tuple[str, ...] = ()
+    def __init__(self, expected: tuple[str, ...] = ()) -> None:
+        """Start with nothing but the tests another guest left to this one."""
+        self.collected = expected
+        self.elsewhere: dict[str, tuple[str, ...]] = {}
         self.session_status: int | None = None
         self.exit_status: int | None = None
         self.damaged = 0
@@ -73,6 +75,7 @@ class ReportLog:
             return None
         if line.kpw == "collected":
             self.collected = tuple(dict.fromkeys((*self.collected, *line.nodeids)))
+            self.elsewhere = line.elsewhere
         elif line.kpw == "start":
             self._started = (line.nodeid, line.deadline or DEFAULT_DEADLINE)
         elif line.kpw == "exit":

@@ -4,6 +4,10 @@
 A guest that dies takes the tests after it along. Those of other extensions
 get another guest, so that one extension's panic does not leave the rest
 without an answer.
+
+A test may want a kernel booted with words of its own (fips=1). The first
+guest names such tests and leaves them alone; for each set of words there is
+another guest, and a test that it does not hear of is lost, not passed.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ _MARK: Final = re.compile(r"kpw: test (\S.*\S)\s*$")
 _COMMAND: Final = """#!/bin/sh
 cd /payload/tests || exit 1
 echo on >/proc/sys/kernel/printk_devkmsg
-export KPW_MARK_CONSOLE=1
+export KPW_MARK_CONSOLE=1 KPW_BOOT={boot}
 exec {pytest}
 """
 
@@ -47,12 +51,15 @@ exec {pytest}
 class Selection:
     """Which tests: those of ``extensions`` that match pytest's ``-k`` expression.
 
-    ``suite`` is the whole of them, as they were read.
+    ``suite`` is the whole of them, as they were read. ``boot`` are the words
+    for the kernel that they want, ``expected`` the tests known to want them.
     """
 
     suite: Suite
     extensions: tuple[str, ...]
     expression: str = ""
+    boot: str = ""
+    expected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,22 +81,69 @@ def run_selftests(
     there is none when the selection has no tests.
     """
     reports: list[SelftestReport] = []
-    waiting = tuple(name for name in selection.extensions if selection.suite.has_tests(name))
-    while waiting:
-        place = folder if not reports else folder.with_name(f"{folder.name}-{len(reports) + 1}")
-        report = _run_guest(lab, kernel, replace(selection, extensions=waiting), place)
-        reports.append(report)
-        waiting = _unjudged(report, waiting)
+
+    def until_judged(selection: Selection) -> None:
+        waiting = tuple(name for name in selection.extensions if selection.suite.has_tests(name))
+        while waiting:
+            place = folder if not reports else folder.with_name(f"{folder.name}-{len(reports) + 1}")
+            report = _run_guest(lab, kernel, _part(selection, waiting), place)
+            reports.append(report)
+            waiting = _unjudged(report, waiting)
+
+    until_judged(selection)
+    for boot_words, nodeids in _elsewhere(reports).items():
+        names = tuple(dict.fromkeys(extension_of(nodeid) for nodeid in nodeids))
+        part = replace(selection, extensions=names, boot=boot_words, expected=nodeids)
+        until_judged(part)
     return tuple(reports)
 
 
 def report_for(reports: Sequence[SelftestReport], extension: str) -> SelftestReport | None:
-    """Return the last guest's report that speaks of an extension, else the first one."""
-    for report in reversed(reports):
+    """Return what the guests said of an extension as one report.
+
+    Of the guests booted alike it is the last that speaks of it. The first
+    guest's report when none does.
+    """
+    speaking: dict[str, SelftestReport] = {}
+    for report in reports:
         named = (*(result.nodeid for result in report.results), *report.lost)
         if any(extension_of(nodeid) == extension for nodeid in named):
-            return report
+            speaking[report.boot] = report
+    if speaking:
+        return _joined(tuple(speaking.values()))
     return reports[0] if reports else None
+
+
+def _joined(reports: tuple[SelftestReport, ...]) -> SelftestReport:
+    """Return several reports as one; its console is the first that has something to tell."""
+    if len(reports) == 1:
+        return reports[0]
+    telling = (each for each in reports if each.splats or each.lost or not each.finished)
+    worst = next(telling, reports[0])
+    return replace(
+        worst,
+        results=tuple(result for each in reports for result in each.results),
+        collected=sum(each.collected for each in reports),
+        finished=all(each.finished for each in reports),
+        splats=tuple(splat for each in reports for splat in each.splats),
+        boot_seconds=sum(each.boot_seconds for each in reports),
+        seconds=sum(each.seconds for each in reports),
+        lost=tuple(nodeid for each in reports for nodeid in each.lost),
+    )
+
+
+def _elsewhere(reports: Sequence[SelftestReport]) -> dict[str, tuple[str, ...]]:
+    """Return the tests that want another boot, by its words, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for report in reports:
+        for boot_words, nodeids in report.elsewhere:
+            found.setdefault(boot_words, {}).update(dict.fromkeys(nodeids))
+    return {boot_words: tuple(nodeids) for boot_words, nodeids in found.items()}
+
+
+def _part(selection: Selection, extensions: tuple[str, ...]) -> Selection:
+    expected = tuple(each for each in selection.expected if extension_of(each) in extensions)
+    return replace(selection, extensions=extensions, expected=expected)
 
 
 def payload(selection: Selection) -> Payload:
@@ -100,14 +154,16 @@ def payload(selection: Selection) -> Payload:
     if selection.expression:
         words += ["-k", selection.expression]
     words += selection.extensions
-    command = _COMMAND.format(pytest=shlex.join(words))
+    command = _COMMAND.format(pytest=shlex.join(words), boot=shlex.quote(selection.boot))
     files = selection.suite.part(selection.extensions)
     return Payload(command, tuple((f"tests/{name}", data) for name, data in files))
 
 
-def read_report(run: GuestRun) -> SelftestReport:
+def read_report(
+    run: GuestRun, *, boot_words: str = "", expected: tuple[str, ...] = ()
+) -> SelftestReport:
     """Read what the guest left; nothing counts as passed that did not say so."""
-    log = ReportLog()
+    log = ReportLog(expected)
     log.feed_all(run.results.read_bytes().splitlines() if run.results.exists() else ())
     console = run.console.read_text(errors="replace") if run.console.exists() else ""
     return SelftestReport(
@@ -120,6 +176,8 @@ def read_report(run: GuestRun) -> SelftestReport:
         seconds=run.seconds,
         console=run.console,
         lost=log.lost,
+        boot=boot_words,
+        elsewhere=tuple(log.elsewhere.items()),
     )
 
 
@@ -143,7 +201,7 @@ def attribute(splats: Sequence[Splat], console: str, running: str) -> tuple[Spla
 
 
 def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path) -> SelftestReport:
-    log = ReportLog()
+    log = ReportLog(selection.expected)
 
     def on_line(line: str) -> float | None:
         result = log.feed(line)
@@ -151,10 +209,11 @@ def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
             lab.on_result(result)
         return log.deadline() + GRACE if log.running else None
 
-    options = boot.BootOptions(where=folder, arch=lab.arch)
+    append = tuple(selection.boot.split())
+    options = boot.BootOptions(where=folder, arch=lab.arch, append=append)
     work = payload(selection)
     run = boot.boot(lab.paths, kernel, lab.image, work, options, on_line)
-    return read_report(run)
+    return read_report(run, boot_words=selection.boot, expected=selection.expected)
 
 
 def _unjudged(report: SelftestReport, ran: Sequence[str]) -> tuple[str, ...]:

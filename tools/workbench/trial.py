@@ -261,12 +261,17 @@ def _conclude(bench: Bench, course: Course) -> Trial:
 
 
 def _deselected(course: Course, extension: str) -> bool:
-    """Tell that the user's -k left an extension out: its guest ended well, and ran none of its."""
+    """Tell that the user's -k left an extension out: the guests ended well, and ran none of its."""
     if not course.plan.expression or not course.reports:
         return False
-    first = course.reports[0]
-    named = [*first.lost, *(result.nodeid for result in first.results)]
-    return first.finished and all(extension_of(nodeid) != extension for nodeid in named)
+    if not course.reports[0].finished:
+        return False
+    named = [
+        nodeid
+        for report in course.reports
+        for nodeid in (*report.lost, *(result.nodeid for result in report.results))
+    ]
+    return all(extension_of(nodeid) != extension for nodeid in named)
 
 
 def _judge(course: Course, extension: Extension) -> Cell:
