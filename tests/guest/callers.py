@@ -19,6 +19,8 @@ _CAP_NET_ADMIN = 12
 _CAPABILITY_VERSION_3 = 0x20080522
 _SETS = struct.Struct("=6I")
 _MAP_32BIT = 0x40
+_RESULT = struct.Struct("=q")
+_CALL = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,6 +33,19 @@ _WRITE_BY_INT80 = bytes.fromhex(
     "89f1"  # mov ecx, esi
     "cd80"  # int 0x80
     "5b"  # pop rbx
+    "4898"  # cdqe
+    "c3"  # ret
+)
+
+#: ssize_t recv32(int fd, void *buf, size_t len): the same for recvfrom without flags.
+_RECEIVE_BY_INT80 = bytes.fromhex(
+    "5355"  # push rbx; push rbp
+    "b873010000"  # mov eax, 371: recvfrom in the 32-bit table
+    "89fb"  # mov ebx, edi
+    "89f1"  # mov ecx, esi
+    "31f631ff31ed"  # xor esi, esi; xor edi, edi; xor ebp, ebp
+    "cd80"  # int 0x80
+    "5d5b"  # pop rbp; pop rbx
     "4898"  # cdqe
     "c3"  # ret
 )
@@ -62,24 +77,40 @@ def write_as_32_bits(descriptor: int, data: bytes) -> None:
     A child does it: where the kernel has no IA32_EMULATION the instruction is
     a fault, which then is reported as SetUpError.
     """
+    data_at = len(_WRITE_BY_INT80)
+    page = _low_page(data_at + len(data))
+    page.write(_WRITE_BY_INT80 + data)
+    _in_a_child(descriptor, page, data_at, len(data))
+
+
+def receive_as_32_bits(descriptor: int, size: int = 1 << 15) -> bytes:
+    """Receive one datagram by a 32-bit system call, which netlink may translate for."""
+    data_at = len(_RECEIVE_BY_INT80)
+    page = _low_page(data_at + size)
+    page.write(_RECEIVE_BY_INT80)
+    length = _in_a_child(descriptor, page, data_at, size)
+    return page[data_at : data_at + length]
+
+
+def _low_page(size: int) -> mmap.mmap:
+    """Return memory that runs and is shared, in the low 2 GB, where 32 bits can point."""
+    flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | _MAP_32BIT
+    everything = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    return mmap.mmap(-1, size + _RESULT.size, flags=flags, prot=everything)
+
+
+def _in_a_child(descriptor: int, page: mmap.mmap, data_at: int, size: int) -> int:
+    """Call the code at the page's start; return its result, OSError when it is negative."""
     child = os.fork()
     if child == 0:
-        os._exit(_write_by_int80(descriptor, data))
+        start = ctypes.addressof(ctypes.c_char.from_buffer(page))
+        call = _CALL(start)
+        _RESULT.pack_into(page, data_at + size, call(descriptor, start + data_at, size))
+        os._exit(0)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         raise SetUpError("32-bit system calls fault here: the kernel needs CONFIG_IA32_EMULATION=y")
-    errno = os.WEXITSTATUS(status)
-    if errno:
-        raise OSError(errno, os.strerror(errno))
-
-
-def _write_by_int80(descriptor: int, data: bytes) -> int:
-    """Return 0 or the errno; the page lies in the low 2 GB, where 32 bits can point."""
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_32BIT
-    everything = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
-    page = mmap.mmap(-1, mmap.PAGESIZE, flags=flags, prot=everything)
-    page.write(_WRITE_BY_INT80 + data)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    call = ctypes.CFUNCTYPE(ctypes.c_ssize_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)(start)
-    result = call(descriptor, start + len(_WRITE_BY_INT80), len(data))
-    return 0 if result == len(data) else int(-result) & 0xFF
+    (result,) = _RESULT.unpack_from(page, data_at + size)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return int(result)

@@ -201,15 +201,18 @@ class NetlinkSocket:
                 yield kind, frame
 
     def _receive(self) -> list[tuple[int, int, bytes]]:
-        """Split one datagram into (type, sequence number, frame)."""
-        data = self._socket.recv(_RECEIVE_BYTES)
-        frames = []
-        offset = 0
-        while offset + _HEADER.size <= len(data):
-            length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
-            frames.append((kind, sequence, data[offset : offset + length]))
-            offset += (max(length, _HEADER.size) + 3) & ~3
-        return frames
+        return frames_of(self._socket.recv(_RECEIVE_BYTES))
+
+
+def frames_of(data: bytes) -> list[tuple[int, int, bytes]]:
+    """Split one datagram into (type, sequence number, frame)."""
+    frames = []
+    offset = 0
+    while offset + _HEADER.size <= len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
+        frames.append((kind, sequence, data[offset : offset + length]))
+        offset += (max(length, _HEADER.size) + 3) & ~3
+    return frames
 
 
 def _raise_refusal(name: str, frame: bytes) -> None:

@@ -26,6 +26,11 @@ def authentication(name: str, key: bytes, icv_bits: int) -> tuple[str, bytes]:
     return "XFRMA_ALG_AUTH_TRUNC", head + key
 
 
+def compression(name: str) -> tuple[str, bytes]:
+    """Return XFRMA_ALG_COMP."""
+    return "XFRMA_ALG_COMP", struct.pack("=64sI", name.encode(), 0)
+
+
 def set_mark(value: int, mask: int | None = None) -> tuple[tuple[str, bytes], ...]:
     """Return XFRMA_SET_MARK, and XFRMA_SET_MARK_MASK unless it is to be left out."""
     mark = ("XFRMA_SET_MARK", struct.pack("=I", value))

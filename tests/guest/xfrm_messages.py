@@ -23,6 +23,8 @@ MSG_UPDSA = 0x1A
 MSG_FLUSHSA = 0x1C
 MSG_MIGRATE = 0x21
 MSG_MAPPING = 0x26
+MSG_GETALG = 0x38
+MSG_NEWALG = 0x39
 
 GROUP_ACQUIRE = 1
 GROUP_EXPIRE = 2
@@ -138,3 +140,9 @@ class FlushMessage(Message):  # type: ignore[misc]
     """FLUSHSA: struct xfrm_usersa_flush."""
 
     fields = (("proto", "B"), ("pad", "3x"))
+
+
+class AlgorithmMessage(Message):  # type: ignore[misc]
+    """NEWALG, each message of GETALG's dump: struct xfrm_user_alg."""
+
+    fields = (("alg", "144s"),)

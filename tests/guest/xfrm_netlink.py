@@ -124,6 +124,11 @@ class XfrmSocket(NetlinkSocket):
             found.append((bytes(policy["info"]), attributes(policy)))
         return found
 
+    def algorithms(self) -> list[xs.Algorithm]:
+        """Dump the algorithms that an SA can be installed with."""
+        frames = self.dump("GETALG", xm.DumpMessage(), xm.MSG_GETALG)
+        return [algorithm_of(frame) for frame in frames]
+
     def expiries(self, timeout: float) -> Iterator[Expiry]:
         """Give every EXPIRE heard within ``timeout`` seconds."""
         for kind, frame in self.heard(timeout):
@@ -190,6 +195,11 @@ def _sa_message(sa: xs.Sa) -> Any:
 def sa_of(frame: bytes) -> xs.Sa:
     message = decode(xm.SaMessage, frame)
     return xs.Sa.unpack(message["info"], attributes(message))
+
+
+def algorithm_of(frame: bytes) -> xs.Algorithm:
+    """Read one message of GETALG's dump."""
+    return xs.Algorithm.unpack(decode(xm.AlgorithmMessage, frame)["alg"])
 
 
 def _expiry(frame: bytes) -> Expiry:

@@ -287,3 +287,51 @@ class Policy:
             self.selector.pack(), Lifetime().pack(), bytes(32), self.priority, 0, self.direction, 0,
             0, 0,
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """struct xfrm_user_alg: an algorithm that an SA can be installed with.
+
+    ``attribute`` is the one it goes into. All lengths are in bits; those of
+    keys count nonce and salt. ``icv`` is what is used unless an SA says
+    otherwise.
+    """
+
+    name: str
+    compat_name: str
+    attribute: str
+    flags: int
+    icv: int
+    icv_max: int
+    key_min: int
+    key_max: int
+    iv: int
+
+    ESP: ClassVar = 1
+    AH: ClassVar = 2
+    COMP: ClassVar = 4
+    LAYOUT: ClassVar = struct.Struct("=64s64s7H2x")
+    ATTRIBUTES: ClassVar = {
+        1: "XFRMA_ALG_AUTH",
+        2: "XFRMA_ALG_CRYPT",
+        3: "XFRMA_ALG_COMP",
+        18: "XFRMA_ALG_AEAD",
+    }
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Algorithm:
+        """Read its 144 bytes."""
+        name, compat_name, kind, flags, *lengths = cls.LAYOUT.unpack(raw)
+        icv, icv_max, key_min, key_max, iv = lengths
+        return cls(
+            name=name.rstrip(b"\0").decode(),
+            compat_name=compat_name.rstrip(b"\0").decode(),
+            attribute=cls.ATTRIBUTES.get(kind, f"XFRMA {kind}"),
+            flags=flags,
+            icv=icv,
+            icv_max=icv_max,
+            key_min=key_min,
+            key_max=key_max,
+            iv=iv,
+        )
