@@ -37,11 +37,6 @@ def set_mark(value: int, mask: int | None = None) -> tuple[tuple[str, bytes], ..
     return (mark,) if mask is None else (mark, ("XFRMA_SET_MARK_MASK", struct.pack("=I", mask)))
 
 
-def compression(name: str) -> tuple[str, bytes]:
-    """Return XFRMA_ALG_COMP."""
-    return "XFRMA_ALG_COMP", struct.pack("=64sI", name.encode(), 0)
-
-
 def encap(source_port: int, destination_port: int, kind: int = ENCAP_UDP) -> tuple[str, bytes]:
     """Return XFRMA_ENCAP (struct xfrm_encap_tmpl) without an original address."""
     return "XFRMA_ENCAP", struct.pack("=H", kind) + struct.pack(

@@ -12,7 +12,7 @@ import struct
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count, product
+from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -518,7 +518,7 @@ def fresh(netns: Namespace) -> Iterator[socket.socket]:
 def test_a_32_bit_caller_receives_the_same(xfrm: XfrmSocket, fresh: socket.socket) -> None:
     expected = xfrm.algorithms()
     write_as_32_bits(fresh.fileno(), dump_request())
-    rows = sum(rows_of(lambda: receive_as_32_bits(fresh.fileno())), [])
+    rows = [*chain.from_iterable(rows_of(lambda: receive_as_32_bits(fresh.fileno())))]
     assert rows == expected, f"{len(rows)} rows for 32 bits, {len(expected)} for 64"
 
 
@@ -538,11 +538,11 @@ def test_a_truncated_datagram_costs_only_itself(xfrm: XfrmSocket, fresh: socket.
     fresh.send(dump_request())
     data, _, flags, _ = fresh.recvmsg(200)
     assert flags & socket.MSG_TRUNC, f"200 bytes were enough: {len(data)} came"
-    rows = sum(rows_of(lambda: fresh.recv(1 << 15)), [])
+    rows = [*chain.from_iterable(rows_of(lambda: fresh.recv(1 << 15)))]
     assert rows, "nothing followed the truncated datagram"
     assert rows == expected[-len(rows) :], "what follows a truncated datagram is not the rest"
     fresh.send(dump_request())
-    again = sum(rows_of(lambda: fresh.recv(1 << 15)), [])
+    again = [*chain.from_iterable(rows_of(lambda: fresh.recv(1 << 15)))]
     assert again == expected, f"{len(again)} rows afterwards, {len(expected)} before"
 
 
