@@ -226,16 +226,20 @@ def test_an_old_run_in_the_same_folder_is_not_read_again(paths: Paths) -> None:
 @pytest.fixture(scope="session")
 def vmlinux() -> Path:
     """Return the default tag's kernel without patches, the one 'kpw run' asks for red."""
+    if named := os.environ.get("KPW_TEST_VMLINUX"):
+        return Path(named)
+    return unpatched("plain")
+
+
+def unpatched(flavour: str) -> Path:
     from workbench import build, extensions, source
     from workbench.gitstore import Store
 
-    if named := os.environ.get("KPW_TEST_VMLINUX"):
-        return Path(named)
     paths = Paths.default()
     names = tuple(each.name for each in extensions.load_extensions(paths))
     tag = str(source.default_tag(paths))
     kernel = source.obtain(paths, tag, repo=None, progress=Silent())
-    request = build.BuildRequest(kernel, kernel.tree, names)
+    request = build.BuildRequest(kernel, kernel.tree, names, flavour)
     built = build.build(paths, Store.open(paths), request, Silent())
     assert isinstance(built, BuiltKernel), built
     return built.vmlinux
@@ -285,6 +289,19 @@ def test_a_real_fault_of_the_kernel_is_named(vmlinux: Path, tmp_path: Path, cras
     run = real(vmlinux, tmp_path, provoke, BootOptions(append=IMPATIENT))
     assert kinds(run)[:1] == [PROVOKED[crash]]
     assert run.splats[0].excerpt
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("crash", "kind"),
+    [("READ_AFTER_FREE", SplatKind.KASAN), ("SPINLOCKUP", SplatKind.LOCKDEP)],
+)
+def test_what_only_a_debug_kernel_sees_is_named(
+    tmp_path: Path, crash: str, kind: SplatKind
+) -> None:
+    provoke = f"echo {crash} >/sys/kernel/debug/provoke-crash/DIRECT & sleep 10"
+    run = real(unpatched("debug"), tmp_path, provoke)
+    assert kind in kinds(run)
 
 
 @pytest.mark.real
