@@ -101,8 +101,8 @@ def datagrams_in_prerouting(namespace: Namespace) -> Callable[[], int]:
     """Begin to count the UDP packets to port 4500 that netfilter sees; return the counter."""
     namespace.run(
         ["nft", "-f", "-"],
-        text="table ip6 outer { chain before { type filter hook prerouting priority -300;"
-        f" udp dport {eu.ENCAP_PORT} counter; }} }}\n",
+        text="table ip6 outer {\nchain before {\ntype filter hook prerouting priority -300\n"
+        f"udp dport {eu.ENCAP_PORT} counter\n}}\n}}\n",
     )
 
     def count() -> int:

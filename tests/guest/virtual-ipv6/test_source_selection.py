@@ -338,7 +338,7 @@ def test_the_same_address_elsewhere_is_not_touched(road: Road, other_netns: Name
         "link add there type dummy",
         "link set there up",
         f"addr add {VIRTUAL}/128 dev there nodad",
-        "route add default dev there",
+        "route add ::/0 dev there",
     )
     with other_netns.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
         probe.connect((ELSEWHERE, PORT))
