@@ -623,7 +623,11 @@ def road(pair: Pair, family: int) -> Iterator[Road]:
         for side in (pair.left, pair.right):
             with side.inside():
                 sockets.append(undo.enter_context(contextlib.closing(XfrmSocket())))
-        yield Road(pair, family, *sockets)
+        made = Road(pair, family, *sockets)
+        # Neighbours meet before there are policies; the left one's first question takes 1 s.
+        with pair.right.socket(family, socket.SOCK_DGRAM) as caller:
+            caller.sendto(b"hello", (made.ends[0], 9))
+        yield made
 
 
 @pytest.fixture
