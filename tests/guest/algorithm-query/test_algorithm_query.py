@@ -22,6 +22,7 @@ import xfrm_algorithms
 import xfrm_attributes as xa
 import xfrm_messages as xm
 import xfrm_structures as xs
+from async_crypto import asynchronous, in_use
 from callers import receive_as_32_bits, without_net_admin, write_as_32_bits
 from netlink_frames import NLM_F_DUMP, NetlinkRefusedError, encode, frames_of
 from wire import Wire, is_esp, wire
@@ -416,6 +417,20 @@ def test_asking_again_gives_the_same(xfrm: XfrmSocket) -> None:
     Installer(xfrm, V4).installs("", xa.aead(key(160)))
     after = xfrm.algorithms()
     assert after == before, f"{len(after)} rows the second time, {len(before)} the first"
+
+
+@pytest.mark.proof(red=UNKNOWN)
+@pytest.mark.parametrize("template", ["cryptd", "pcrypt"])
+def test_asynchronous_crypto_changes_nothing(xfrm: XfrmSocket, template: str) -> None:
+    before = xfrm.algorithms()
+    with asynchronous(template) as driver:
+        after = xfrm.algorithms()
+        refusal = Installer(xfrm, V4).takes(xa.aead(key(160)))
+        used = in_use(driver)
+        xfrm.flush()
+    assert after == before, f"{len(after)} rows behind {template}, {len(before)} without"
+    assert not refusal, f"rfc4106(gcm(aes)) is reported, behind {template} {refusal}"
+    assert used, f"an SA of rfc4106(gcm(aes)) does not use {driver}"
 
 
 @pytest.mark.proof(red=UNKNOWN)
