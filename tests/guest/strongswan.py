@@ -34,7 +34,7 @@ NAT_T_PORT = 4500
 
 _READY_SECONDS = 40
 _LOOK_SECONDS = 0.2
-_LOG_LINES = 8
+_LOG_LINES = 6
 _SYS_PIDFD_GETFD = 438
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -177,13 +177,8 @@ class Charon:
         self.swanctl("--terminate", "--ike", name, "--timeout", "30")
 
     def log_end(self) -> str:
-        """Return the last lines of what it said, as one line."""
-        said = []
-        for name in ("output", "charon.log"):
-            with contextlib.suppress(FileNotFoundError):
-                said += (self.folder / name).read_text(errors="replace").splitlines()
-        end = " | ".join(line.strip() for line in said[-_LOG_LINES:])
-        return f"charon of {self.namespace.label} said last: {end or 'nothing'}"
+        """Return the last lines of what it and its peer said, as one line."""
+        return "; ".join(_log_end(folder) for folder in sorted(self.folder.parent.iterdir()))
 
     def udp_socket(self, family: int, port: int) -> socket.socket:
         """Return charon's own socket of a family and port, to look at its options or set one.
@@ -209,6 +204,15 @@ class Charon:
         )
 
 
+def _log_end(folder: Path) -> str:
+    said = []
+    for name in ("output", "charon.log"):
+        with contextlib.suppress(FileNotFoundError):
+            said += (folder / name).read_text(errors="replace").splitlines()
+    end = " | ".join(line.strip() for line in said[-_LOG_LINES:])
+    return f"charon of {folder.name} said last: {end or 'nothing'}"
+
+
 def _socket_of(pidfd: int, number: int) -> socket.socket | None:
     """Return a descriptor of another process as a socket; None where it is none, or gone."""
     taken = _libc.syscall(_SYS_PIDFD_GETFD, pidfd, number, 0)
@@ -230,11 +234,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _starting(namespace: Namespace) -> Iterator[tuple[Charon, socket.socket]]:
+def _starting(namespace: Namespace, folder: Path) -> Iterator[tuple[Charon, socket.socket]]:
     """Start a charon and give it with the socket on which it will say that it is ready."""
     with contextlib.ExitStack() as undo:
-        made = tempfile.TemporaryDirectory(prefix="charon-", ignore_cleanup_errors=True)
-        folder = Path(undo.enter_context(made))
+        folder.mkdir()
         conf = _STRONGSWAN_CONF.format(folder=folder)
         (folder / "strongswan.conf").write_text(conf, encoding="ascii")
         notify = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
@@ -272,8 +275,13 @@ def charons(
 ) -> Iterator[tuple[Charon, Charon]]:
     """Run a charon on either side of a pair, each with its configuration loaded; end both."""
     with contextlib.ExitStack() as undo:
+        made = tempfile.TemporaryDirectory(prefix="charons-")
+        parent = Path(undo.enter_context(made))
         # Both start before either is waited for.
-        starting = [undo.enter_context(_starting(side)) for side in (pair.left, pair.right)]
+        starting = [
+            undo.enter_context(_starting(side, parent / side.label))
+            for side in (pair.left, pair.right)
+        ]
         for (charon, notify), configuration in zip(starting, (left, right), strict=True):
             _wait_until_ready(charon, notify)
             charon.load(configuration)
