@@ -8,10 +8,8 @@ make compiles only what changed since the last one there.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -21,6 +19,7 @@ from workbench import (
     configure,
     fragments,
     kernelcache,
+    outdir,
     process,
     recipe,
     sandbox,
@@ -31,7 +30,6 @@ from workbench.errors import InfraError
 from workbench.model import BuildFailure, BuiltKernel, Kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from workbench.fragments import MergedFragments
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 _RECIPE: Final = 1
 """Raise it when the same inputs come to a different kernel."""
 
-_MARKER: Final = ".kpw-building"
 _USUAL_OBJECTS: Final = 1350
 
 
@@ -132,12 +129,12 @@ def _build(
     request = job.request
     log = room.log(request.arch, request.flavour)
     out = room.out(request.arch, request.flavour)
-    _discard_unfinished(out)
+    outdir.discard_unfinished(out)
     progress.step(f"{job.label}: source tree")
     pruned = sourcetree.switch(store, room, request.tree, job.recipe.leave_out)
     (paths.ccache / "tmp").mkdir(parents=True, exist_ok=True)
     log.write_bytes(b"")
-    with _compiling(out) as is_new:
+    with outdir.compiling(out) as is_new:
         place = configure.Workplace(paths, room.src, out, log, pruned, job.recipe)
         progress.step(f"{job.label}: configuration")
         config = configure.configure(store, place, job.merged)
@@ -149,32 +146,6 @@ def _build(
         if objects is None:
             return _broken(job, place)
         return _keep(paths, job, place, time.monotonic() - began, objects if is_new else 0)
-
-
-@contextlib.contextmanager
-def _compiling(out: Path) -> Iterator[bool]:
-    """Hold an output directory, marked as long as a build is at it; yields whether it is new."""
-    is_new = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _MARKER).touch()
-    yield is_new
-    (out / _MARKER).unlink()
-
-
-def _discard_unfinished(out: Path) -> None:
-    """Throw an output directory away that a build was killed in, or broke for want of disk.
-
-    A compiler that is killed leaves an object that is newer than its source,
-    which make takes for finished. ccache has what was compiled.
-    """
-    if (out / _MARKER).exists():
-        # The marker goes last: rmtree may be killed too.
-        for path in out.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.name != _MARKER:
-                path.unlink()
-        shutil.rmtree(out)
 
 
 def _compile(

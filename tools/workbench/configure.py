@@ -22,7 +22,7 @@ from workbench.model import ResolvedConfig, UnmetSymbol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from workbench.fragments import MergedFragments
+    from workbench.fragments import MergedFragments, Request
     from workbench.gitstore import Store
     from workbench.paths import Paths
     from workbench.recipe import Recipe
@@ -78,9 +78,15 @@ class ConfFailure:
 
 
 def configure(
-    store: Store, place: Workplace, merged: MergedFragments
+    store: Store,
+    place: Workplace,
+    merged: MergedFragments,
+    must: Sequence[Request] | None = None,
 ) -> ResolvedConfig | ConfFailure:
-    """Bring ``out/.config`` to what the fragments ask; unmet symbols are in the result."""
+    """Bring ``out/.config`` to what the fragments ask; unmet symbols are in the result.
+
+    ``must`` are the requests that have to come out (None: all of them).
+    """
     inputs = _inputs(store, place, merged)
     memo = place.out / ".kpw-config.json"
     config = place.out / ".config"
@@ -94,7 +100,7 @@ def configure(
         done = process.run(place.make(goal), env=env, log=place.log, check=False)
         if done.returncode != 0:
             return ConfFailure(goal)
-    resolved = _resolved(config, _verify(place, merged))
+    resolved = _resolved(config, _verify(place, merged.requests if must is None else must))
     if not resolved.unmet:
         record = {"inputs": inputs, "config": resolved.digest}
         atomic.write(memo, json.dumps(record).encode())
@@ -106,11 +112,11 @@ def recorded_environment(auto_conf_cmd: str) -> dict[str, str]:
     return dict(_ENVIRONMENT.findall(auto_conf_cmd))
 
 
-def _verify(place: Workplace, merged: MergedFragments) -> tuple[UnmetSymbol, ...]:
-    requests = {request.symbol: request for request in merged.requests}
+def _verify(place: Workplace, must: Sequence[Request]) -> tuple[UnmetSymbol, ...]:
+    requests = {request.symbol: request for request in must}
     question = {
         "config": str(place.out / ".config"),
-        "wishes": [[request.symbol, request.value] for request in merged.requests],
+        "wishes": [[request.symbol, request.value] for request in must],
     }
     recorded = (place.out / "include/config/auto.conf.cmd").read_text(encoding="utf-8")
     env = {

@@ -22,6 +22,9 @@ name (lower case, digits, dashes) is how users spell it::
     uapi = "what user space sees: attribute, sysctl, ... (one line)"
     reached_by = "who sets it: strongSwan option, ip command, ... (one line)"
 
+    [lint_not_applicable]           # files of kconfigs/lint it need not build with
+    no-ipv6 = "the reason, in one line"
+
     [variants."v6.12"]              # exactly one table for each since-v6.12/ folder
     base = "v6.12.107"              # the tag this folder's patches were made on
 
@@ -73,6 +76,7 @@ class _Description(msgspec.Struct, forbid_unknown_fields=True):
     uapi: str = ""
     reached_by: str = ""
     variants: dict[str, _Variant] = {}
+    lint_not_applicable: dict[str, str] = {}
 
 
 def load_extensions(paths: Paths) -> tuple[Extension, ...]:
@@ -186,6 +190,10 @@ def _load(folder: Path) -> Extension:
         requires=tuple(read.requires),
         uapi=read.uapi,
         reached_by=read.reached_by,
+        lint_not_applicable=tuple(
+            (variant, _filled(where, f"lint_not_applicable.{variant}", reason))
+            for variant, reason in read.lint_not_applicable.items()
+        ),
     )
 
 

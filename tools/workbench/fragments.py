@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 PLAIN: Final = "plain"
 """The flavour that adds no fragment."""
 
+LINT_BASE: Final = "base"
+"""The file of kconfigs/lint that every patch is compiled with by itself."""
+
 _SYMBOL = r"CONFIG_(?P<symbol>\w+)"
 _VALUE = r'(?P<value>[ynm]|-?\d+|0x[0-9a-fA-F]+|"(?:[^"\\]|\\.)*")'
 _SET = re.compile(rf"{_SYMBOL}={_VALUE}\s*(?:#\s*(?P<remark>.*))?")
@@ -162,6 +165,22 @@ def load(
     """Read and merge the fragments of a trial."""
     chosen = files(paths, arch=arch, extensions=extensions, flavour=flavour)
     return merge([_read(paths, path) for path in chosen], tag)
+
+
+def lint_variants(paths: Paths) -> tuple[str, ...]:
+    """Return the names of the configurations in kconfigs/lint, ``base`` first."""
+    names = _names(paths.kconfigs / "lint")
+    return tuple(sorted(names, key=lambda name: (name != LINT_BASE, name)))
+
+
+def load_lint(
+    paths: Paths, tag: KernelTag, *, arch: str, extensions: Sequence[str], variant: str
+) -> tuple[MergedFragments, tuple[Request, ...]]:
+    """Read what a file of kconfigs/lint makes of the configuration, and what it asks itself."""
+    own = _read(paths, _existing(paths.kconfigs, "lint", variant))
+    chosen = files(paths, arch=arch, extensions=extensions, flavour=PLAIN)
+    merged = merge([*(_read(paths, path) for path in chosen), own], tag)
+    return merged, tuple(request for request in own if request.holds_for(tag))
 
 
 def _read(paths: Paths, path: Path) -> tuple[Request, ...]:

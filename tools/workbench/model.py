@@ -101,6 +101,8 @@ class Extension:
     were made on. ``variants`` replace some of them from a tag on, oldest
     first. ``upstream_since`` are the tags from which the feature needs no
     patch. ``requires`` names other extensions that must be applied before.
+    ``lint_not_applicable`` are the files of kconfigs/lint it need not build
+    with, each with the reason.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Extension:
     requires: tuple[str, ...] = ()
     uapi: str = ""
     reached_by: str = ""
+    lint_not_applicable: tuple[tuple[str, str], ...] = ()
 
     def is_upstream(self, tag: KernelTag) -> bool:
         """Tell whether this kernel has the feature without a patch."""

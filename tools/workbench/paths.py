@@ -76,6 +76,11 @@ class Paths:
         return self.cache / "kernels"
 
     @cached_property
+    def lint(self) -> Path:
+        """What 'kpw lint' found, by content: ``<key>.json``."""
+        return self.cache / "lint"
+
+    @cached_property
     def images(self) -> Path:
         """Guest images: ``<digest>/{root.erofs,packages.lock}``."""
         return self.cache / "images"

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The gates that compile: each patch by itself, and the whole series in each variant."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from workbench import buildlog, diagnostics, touched
+from workbench.errors import InfraError
+from workbench.fragments import LINT_BASE
+from workbench.gates import BUILDS, COMPILED, SPARSE, WARNINGS, Finding, GateResult, GateState
+from workbench.lintmake import Broken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from workbench.diagnostics import Diagnostic
+    from workbench.lintmake import HeldBench
+    from workbench.sparse import Sparse
+
+_PLACE = re.compile(r"(?P<path>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?P<text>.*)")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One patch as it is on one kernel: the trees before and after it.
+
+    ``lines`` are the files it touches, each with the lines that are new.
+    """
+
+    before: str
+    after: str
+    lines: Mapping[str, frozenset[int]]
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The files of it that are compiled."""
+        return touched.sources(sorted(self.lines))
+
+    @cached_property
+    def headers(self) -> tuple[str, ...]:
+        """The files of it that others include."""
+        return touched.headers(sorted(self.lines))
+
+    @property
+    def is_compiled(self) -> bool:
+        """Tell whether there is anything for a compiler in it."""
+        return bool(self.sources or self.headers)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What compiler and checker say of some sources in one tree."""
+
+    objects: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    said: tuple[Diagnostic, ...] = ()
+    checked: tuple[Diagnostic, ...] = ()
+    broken: Broken | None = None
+
+
+def alone(held: HeldBench, change: Change, sparse: Sparse) -> tuple[GateResult, ...]:
+    """Compile what a patch touches before and after it: whether it builds, and what is new."""
+    if not change.is_compiled:
+        what = touched.describe(change.lines)
+        return tuple(GateResult(gate, GateState.NOTHING, what) for gate in COMPILED)
+    held.switch(change.before)
+    before = _look(held, _sources(held, change), sparse)
+    held.switch(change.after)
+    after = _look(held, _sources(held, change), sparse)
+    compared = (
+        _compared(WARNINGS, before, after, change),
+        _compared(SPARSE, before, after, change),
+    )
+    return (_builds(held, change, after), *compared)
+
+
+def variant(held: HeldBench, name: str, changes: Sequence[Change]) -> tuple[GateResult, ...]:
+    """Compile in the tree that is there what each patch touches; a result for each."""
+    objects = held.configured(name)
+    if isinstance(objects, Broken):
+        return tuple(_broken(name, (objects,)) for _ in changes)
+    wanted = [objects.among(_all_objects(held, change)) for change in changes]
+    made = held.make(name, sorted({each for some in wanted for each in some}))
+    results = []
+    for some in wanted:
+        broken = [made.broken[each] for each in some if each in made.broken]
+        if broken:
+            results.append(_broken(name, broken))
+        elif some:
+            results.append(GateResult(name, GateState.OK, f"{len(some)} objects"))
+        else:
+            results.append(GateResult(name, GateState.NOTHING, "nothing of it is built with this"))
+    return tuple(results)
+
+
+def _sources(held: HeldBench, change: Change) -> tuple[str, ...]:
+    """Return what is looked at closely: a header alone is seen through those who include it."""
+    return change.sources or touched.includers(held.src, change.headers)
+
+
+def _all_objects(held: HeldBench, change: Change) -> set[str]:
+    there = (each for each in change.sources if (held.src / each).is_file())
+    return set(map(touched.object_of, (*there, *touched.includers(held.src, change.headers))))
+
+
+def _look(held: HeldBench, sources: Iterable[str], sparse: Sparse) -> _Look:
+    there = {touched.object_of(each): each for each in sources if (held.src / each).is_file()}
+    configured = held.configured(LINT_BASE)
+    if isinstance(configured, Broken):
+        return _Look(broken=configured)
+    objects = configured.among(there)
+    left_out = tuple(there[each] for each in there if each not in objects)
+    made = held.make(LINT_BASE, objects, "W=1", again=True)
+    if made.broken:
+        return _Look(objects, left_out, broken=next(iter(made.broken.values())))
+    _require(objects, _compiled(made.log), "make did not compile")
+    made_again = held.make(LINT_BASE, objects, "W=1", *sparse.words)
+    if made_again.broken:
+        return _Look(objects, left_out, broken=next(iter(made_again.broken.values())))
+    source = str(held.src)
+    expected = [there[each] for each in objects if there[each].endswith(".c")]
+    _require(expected, diagnostics.checked(made_again.log, source), "make did not run sparse on")
+    return _Look(
+        objects,
+        left_out,
+        diagnostics.read(made.log, source),
+        diagnostics.read(made_again.log, source),
+    )
+
+
+def _compiled(log: str) -> set[str]:
+    return {name for line in log.splitlines() if (name := buildlog.compiled_file(line.rstrip()))}
+
+
+def _require(expected: Iterable[str], seen: Iterable[str], what: str) -> None:
+    """Take silence for what it is."""
+    if missing := sorted(set(expected) - set(seen)):
+        raise InfraError(
+            f"{what} {missing[0]}, so that its silence says nothing",
+            next_step="'tools/kpw doctor' looks for the programs a kernel build needs",
+        )
+
+
+def _builds(held: HeldBench, change: Change, after: _Look) -> GateResult:
+    if after.broken is not None:
+        return _broken(BUILDS, (after.broken,))
+    configured = held.configured(LINT_BASE)
+    if isinstance(configured, Broken):
+        return _broken(BUILDS, (configured,))
+    users = set(configured.among(_all_objects(held, change))) - set(after.objects)
+    made = held.make(LINT_BASE, sorted(users))
+    if made.broken:
+        return _broken(BUILDS, tuple(made.broken.values()))
+    blind = tuple(
+        Finding(path, 0, f"kconfigs/lint/{LINT_BASE}.config does not build it: nothing is known")
+        for path in after.left_out
+        if path in change.sources
+    )
+    if blind or not (after.objects or users):
+        what = "not all of it is compiled" if after.objects else "none of it is compiled"
+        return GateResult(BUILDS, GateState.FOUND, what, blind)
+    more = f", {len(users)} that include what it touches" if users else ""
+    return GateResult(BUILDS, GateState.OK, f"{len(after.objects)} objects{more}")
+
+
+def _compared(gate: str, before: _Look, after: _Look, change: Change) -> GateResult:
+    """Say what is new; a tree that does not build has no silence to compare with."""
+    if after.broken is not None:
+        return GateResult(gate, GateState.BROKEN, "not compared: it does not build")
+    if before.broken is not None:
+        return GateResult(gate, GateState.BROKEN, "not compared: the tree before does not build")
+    if not after.objects:
+        return GateResult(gate, GateState.NOTHING, "nothing of it is compiled")
+    old, now = (look.said if gate == WARNINGS else look.checked for look in (before, after))
+    found = diagnostics.new(old, now, change.lines)
+    if found:
+        findings = tuple(Finding(each.path, each.line, each.text) for each in found)
+        return GateResult(gate, GateState.FOUND, f"{len(found)} new", findings)
+    known = sum(each.path in change.lines for each in now)
+    told = f" ({known} were there before)" if known else ""
+    return GateResult(gate, GateState.OK, f"nothing new{told}")
+
+
+def _broken(gate: str, all_broken: Sequence[Broken]) -> GateResult:
+    each_once = tuple(dict.fromkeys(all_broken))
+    first = each_once[0]
+    more = f" (and {len(each_once) - 1} more)" if len(each_once) > 1 else ""
+    findings = tuple(dict.fromkeys(map(_finding, each_once)))
+    return GateResult(gate, GateState.BROKEN, first.reason + more, findings, first.excerpt)
+
+
+def _finding(broken: Broken) -> Finding:
+    match = _PLACE.fullmatch(broken.reason)
+    if match is None:
+        return Finding("", 0, broken.reason)
+    return Finding(match["path"], int(match["line"]), match["text"])
