@@ -234,6 +234,6 @@ def _patches(store: Store, series: RebasedSeries) -> Iterator[_Patch]:
         if outcome.commit is None:
             continue
         after = store.git("rev-parse", f"{outcome.commit}^{{tree}}")
-        change = Change(before, after, touched.new_lines(store, before, after))
+        change = Change(before, after, touched.between(store, before, after))
         yield _Patch(outcome, outcome.commit, change)
         before = after

@@ -15,35 +15,34 @@ from workbench.gates import BUILDS, COMPILED, SPARSE, WARNINGS, Finding, GateRes
 from workbench.lintmake import Broken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from workbench.diagnostics import Diagnostic
+    from workbench.kobjects import ConfiguredObjects
     from workbench.lintmake import HeldBench
     from workbench.sparse import Sparse
+    from workbench.touched import Touched
 
 _PLACE = re.compile(r"(?P<path>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?P<text>.*)")
 
 
 @dataclass(frozen=True)
 class Change:
-    """One patch as it is on one kernel: the trees before and after it.
-
-    ``lines`` are the files it touches, each with the lines that are new.
-    """
+    """One patch as it is on one kernel: the trees before and after it, and what differs."""
 
     before: str
     after: str
-    lines: Mapping[str, frozenset[int]]
+    touched: Touched
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """The files of it that are compiled."""
-        return touched.sources(sorted(self.lines))
+        return touched.sources(sorted(self.touched.lines))
 
     @cached_property
     def headers(self) -> tuple[str, ...]:
-        """The files of it that others include."""
-        return touched.headers(sorted(self.lines))
+        """The files of it that others include, or did."""
+        return touched.headers(sorted((*self.touched.lines, *self.touched.gone)))
 
     @property
     def is_compiled(self) -> bool:
@@ -55,8 +54,8 @@ class Change:
 class _Look:
     """What compiler and checker say of some sources in one tree."""
 
+    configured: ConfiguredObjects | None = None
     objects: tuple[str, ...] = ()
-    left_out: tuple[str, ...] = ()
     said: tuple[Diagnostic, ...] = ()
     checked: tuple[Diagnostic, ...] = ()
     broken: Broken | None = None
@@ -65,7 +64,7 @@ class _Look:
 def alone(held: HeldBench, change: Change, sparse: Sparse) -> tuple[GateResult, ...]:
     """Compile what a patch touches before and after it: whether it builds, and what is new."""
     if not change.is_compiled:
-        what = touched.describe(change.lines)
+        what = f"nothing for a compiler in {', '.join(sorted(change.touched.lines))}"
         return tuple(GateResult(gate, GateState.NOTHING, what) for gate in COMPILED)
     held.switch(change.before)
     before = _look(held, _sources(held, change), sparse)
@@ -113,20 +112,19 @@ def _look(held: HeldBench, sources: Iterable[str], sparse: Sparse) -> _Look:
     if isinstance(configured, Broken):
         return _Look(broken=configured)
     objects = configured.among(there)
-    left_out = tuple(there[each] for each in there if each not in objects)
     made = held.make(LINT_BASE, objects, "W=1", again=True)
     if made.broken:
-        return _Look(objects, left_out, broken=next(iter(made.broken.values())))
+        return _Look(configured, objects, broken=next(iter(made.broken.values())))
     _require(objects, _compiled(made.log), "make did not compile")
     made_again = held.make(LINT_BASE, objects, "W=1", *sparse.words)
     if made_again.broken:
-        return _Look(objects, left_out, broken=next(iter(made_again.broken.values())))
+        return _Look(configured, objects, broken=next(iter(made_again.broken.values())))
     source = str(held.src)
     expected = [there[each] for each in objects if there[each].endswith(".c")]
     _require(expected, diagnostics.checked(made_again.log, source), "make did not run sparse on")
     return _Look(
+        configured,
         objects,
-        left_out,
         diagnostics.read(made.log, source),
         diagnostics.read(made_again.log, source),
     )
@@ -146,19 +144,16 @@ def _require(expected: Iterable[str], seen: Iterable[str], what: str) -> None:
 
 
 def _builds(held: HeldBench, change: Change, after: _Look) -> GateResult:
-    if after.broken is not None:
-        return _broken(BUILDS, (after.broken,))
-    configured = held.configured(LINT_BASE)
-    if isinstance(configured, Broken):
-        return _broken(BUILDS, (configured,))
-    users = set(configured.among(_all_objects(held, change))) - set(after.objects)
+    if after.broken is not None or after.configured is None:
+        return _broken(BUILDS, (after.broken or Broken("it was not configured"),))
+    users = set(after.configured.among(_all_objects(held, change))) - set(after.objects)
     made = held.make(LINT_BASE, sorted(users))
     if made.broken:
         return _broken(BUILDS, tuple(made.broken.values()))
     blind = tuple(
         Finding(path, 0, f"kconfigs/lint/{LINT_BASE}.config does not build it: nothing is known")
-        for path in after.left_out
-        if path in change.sources
+        for path in change.sources
+        if touched.object_of(path) not in after.objects
     )
     if blind or not (after.objects or users):
         what = "not all of it is compiled" if after.objects else "none of it is compiled"
@@ -176,11 +171,11 @@ def _compared(gate: str, before: _Look, after: _Look, change: Change) -> GateRes
     if not after.objects:
         return GateResult(gate, GateState.NOTHING, "nothing of it is compiled")
     old, now = (look.said if gate == WARNINGS else look.checked for look in (before, after))
-    found = diagnostics.new(old, now, change.lines)
+    found = diagnostics.new(old, now, change.touched.lines)
     if found:
         findings = tuple(Finding(each.path, each.line, each.text) for each in found)
         return GateResult(gate, GateState.FOUND, f"{len(found)} new", findings)
-    known = sum(each.path in change.lines for each in now)
+    known = sum(each.path in change.touched.lines for each in now)
     told = f" ({known} were there before)" if known else ""
     return GateResult(gate, GateState.OK, f"nothing new{told}")
 

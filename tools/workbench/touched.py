@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from workbench import process
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from workbench.gitstore import Store
 
+_OLD_NAME = re.compile(r"--- a/(.+?)\t?")
 _NEW_NAME = re.compile(r"\+\+\+ b/(.+?)\t?")
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@.*")
 # Programs of the host and of user space: no make of the kernel's compiles these as objects.
@@ -22,22 +24,41 @@ _NOT_KERNEL: Final = ("Documentation/", "samples/", "scripts/", "tools/", "usr/"
 _INCLUDE_ROOT = re.compile(r"(?:arch/\w+/)?include/((?:uapi/)?(.+))")
 
 
-def new_lines(store: Store, before: str, after: str) -> dict[str, frozenset[int]]:
-    """Return the files one tree has anew or otherwise than another, with the lines that differ."""
+@dataclass(frozen=True)
+class Touched:
+    """What a tree has otherwise than another.
+
+    ``lines`` are the files that are there anew or changed, each with the
+    lines that differ; ``gone`` those that are there no more.
+    """
+
+    lines: Mapping[str, frozenset[int]]
+    gone: tuple[str, ...] = ()
+
+
+def between(store: Store, before: str, after: str) -> Touched:
+    """Compare two trees of the store; a renamed file is one that goes and one that comes."""
     words = ("diff-tree", "-r", "-p", "-U0", "--no-renames", before, after)
-    found: dict[str, set[int]] = {}
+    lines: dict[str, set[int]] = {}
+    gone: list[str] = []
     current: set[int] = set()
     inside = 0
+    old_name = ""
     for line in store.git(*words).split("\n"):
         if inside and line[:1] in {"+", "-"}:
             inside -= 1
+        elif name := _OLD_NAME.fullmatch(line):
+            old_name = name[1]
+        elif line == "+++ /dev/null":
+            gone.append(old_name)
+            current = set()
         elif name := _NEW_NAME.fullmatch(line):
-            current = found.setdefault(name[1], set())
+            current = lines.setdefault(name[1], set())
         elif hunk := _HUNK.fullmatch(line):
             old, start, new = (int(number or 1) for number in hunk.groups())
             inside = old + new
             current.update(range(start, start + new))
-    return {path: frozenset(lines) for path, lines in found.items()}
+    return Touched({path: frozenset(numbers) for path, numbers in lines.items()}, tuple(gone))
 
 
 def sources(paths: Iterable[str]) -> tuple[str, ...]:
@@ -86,8 +107,3 @@ def _included_as(header: str) -> str:
 
 def _escaped(name: str) -> str:
     return re.sub(r"[.+]", lambda match: f"\\{match[0]}", name)
-
-
-def describe(touched: Mapping[str, frozenset[int]]) -> str:
-    """Return what a patch touches that nothing compiles, in one phrase."""
-    return f"no C of the kernel in it ({', '.join(sorted(touched))})"
