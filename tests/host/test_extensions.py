@@ -49,6 +49,16 @@ def test_extensions_are_ordered_by_what_they_require_then_by_id(paths: Paths) ->
     assert [each.name for each in load_extensions(paths)] == ["early", "late", "last", "first"]
 
 
+def test_an_exemption_from_a_lint_variant_has_a_reason(paths: Paths) -> None:
+    folder = add(paths, "spi", 2, '[lint_not_applicable]\nno-ipv6 = "it is IPv6"\n')
+    (extension,) = load_extensions(paths)
+    assert extension.lint_not_applicable == (("no-ipv6", "it is IPv6"),)
+    text = (folder / "extension.toml").read_text()
+    (folder / "extension.toml").write_text(text.replace('"it is IPv6"', '""'))
+    with pytest.raises(UsageError, match=r"lint_not_applicable\.no-ipv6: one line is needed"):
+        load_extensions(paths)
+
+
 def test_a_folder_describes_its_patches_and_variants(paths: Paths) -> None:
     more = 'upstream_since = ["v7.0"]\n[variants."v6.12"]\nbase = "v6.12.107"\n'
     add(paths, "spi", 2, more, ("0002-b.patch", "0001-a.patch", "since-v6.12/0001-c.patch"))

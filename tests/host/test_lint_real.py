@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The gates on a real kernel: minutes, so marked ``real``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import workshop
+from workshop import TAG, Workshop
+
+from workbench.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+# It is not declared anywhere: sparse says so, and so does W=1 of the function.
+_HEAD = "static int version_proc_show("
+_TOY = "int kpw_toy;\n\nint kpw_toy_function(void)\n{\n\treturn kpw_toy;\n}\n\n"
+SAYS_TOO_MUCH = (_HEAD, _TOY + _HEAD)
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Workshop:
+    return Workshop.make(tmp_path)
+
+
+def gates(shop: Workshop, code: ExitCode) -> dict[str, Any]:
+    done = shop.kpw("lint", TAG, "--json")
+    assert done.returncode == code, done.stderr + done.stdout
+    (kernel,) = json.loads(done.stdout)["kernels"]
+    (patch,) = kernel["patches"]
+    return {each["gate"]: each for each in patch["gates"]} | {"cached": kernel["cached"]}
+
+
+def test_the_series_is_clean_and_a_second_run_does_nothing_twice(tmp_path: Path) -> None:
+    shop = Workshop(workshop.REPO, tmp_path / "state")
+    done = shop.kpw("lint", TAG)
+    assert done.returncode == ExitCode.GOOD, done.stdout + done.stderr
+    assert "builds | ok" in done.stdout
+    again = shop.kpw("lint", TAG, "--json")
+    assert again.returncode == ExitCode.GOOD
+    (kernel,) = json.loads(again.stdout)["kernels"]
+    assert kernel["cached"] == sum(len(patch["gates"]) for patch in kernel["patches"])
+
+
+def test_what_the_real_tools_find_is_told_with_its_place(shop: Workshop) -> None:
+    shop.toy(SAYS_TOO_MUCH)
+    found = gates(shop, ExitCode.RED)
+    texts = {
+        gate: [f"{each['path']}:{each['line']}: {each['text']}" for each in found[gate]["findings"]]
+        for gate in ("checkpatch", "W=1", "sparse")
+    }
+    assert any("COMMIT_MESSAGE" in text for text in texts["checkpatch"])
+    (text,) = texts["W=1"]
+    assert text.startswith(f"{workshop.SOURCE}:")
+    assert "no previous prototype for 'kpw_toy_function'" in text
+    assert any("symbol 'kpw_toy' was not declared" in text for text in texts["sparse"])
+    assert found["builds"]["state"] == found["no-ipv6"]["state"] == "ok"
+
+
+def test_a_patch_that_does_not_build_is_told_by_its_first_error(shop: Workshop) -> None:
+    shop.toy(workshop.BREAKS_BUILD)
+    found = gates(shop, ExitCode.BUILD)
+    assert found["builds"]["findings"][0]["path"] == workshop.SOURCE
+    assert "no_such_thing" in found["builds"]["findings"][0]["text"]
+    assert found["no-netfilter"]["state"] == "broken"
