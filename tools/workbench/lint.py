@@ -134,12 +134,12 @@ class _Work:
         digest = hashlib.sha256(mail).hexdigest()
 
         def check(held: HeldBench) -> tuple[GateResult, ...]:
-            self._step(f"{CHECKPATCH} on {patch.label}")
+            held.begin(f"{CHECKPATCH} on {patch.label}")
             held.switch(change.before)
             return (checkpatch.run(held.place(fragments.LINT_BASE), mail),)
 
         def build(held: HeldBench) -> tuple[GateResult, ...]:
-            self._step(f"compiling {patch.label}")
+            held.begin(f"compiling {patch.label}")
             return lintgates.alone(held, change, self.sparse)
 
         key = lintcache.key((CHECKPATCH, change.before, digest, checkpatch.identity()))
@@ -163,7 +163,7 @@ class _Work:
             return
 
         def build(held: HeldBench) -> tuple[GateResult, ...]:
-            self._step(f"compiling with {name}")
+            held.begin(f"compiling with {name}")
             held.switch(self._series.tree)
             return lintgates.variant(held, name, changes)
 
@@ -223,9 +223,6 @@ class _Work:
             sandbox.require()
             self._held = self._bench.hold(self._stack)
         return self._held
-
-    def _step(self, what: str) -> None:
-        self._bench.progress.step(f"{self._series.kernel.name}: {what}")
 
 
 def _patches(store: Store, series: RebasedSeries) -> Iterator[_Patch]:

@@ -99,6 +99,12 @@ class HeldBench:
         self._room = room
         self._tree = ""
         self._pruned = ""
+        self._doing = ""
+
+    def begin(self, what: str) -> None:
+        """Say what the directory is used for from now on."""
+        self._doing = f"{self.bench.kernel.name}: {what}"
+        self.bench.progress.step(self._doing)
 
     @property
     def src(self) -> Path:
@@ -150,7 +156,7 @@ class HeldBench:
         if again:
             for name in objects:
                 (place.out / name).unlink(missing_ok=True)
-        status = _run(place, objects, words)
+        status = self._run(place, objects, words)
         log = place.log.read_text(encoding="utf-8", errors="replace")
         if status == 0:
             return Made(log, {})
@@ -161,18 +167,29 @@ class HeldBench:
         # What did not fail itself may have been left for want of something shared.
         rest = [name for name in objects if name not in failed]
         broken = {name: _broken(place, name) for name in failed}
-        if rest and _run(place, rest, words) != 0:
+        if rest and self._run(place, rest, words) != 0:
             broken |= dict.fromkeys(rest, _broken(place))
         return Made(log, broken)
 
-
-def _run(place: Workplace, objects: Sequence[str], words: Sequence[str]) -> int:
-    place.log.write_bytes(b"")
-    jobs = len(os.sched_getaffinity(0))
-    argv = place.make(f"-j{jobs}", "-k", "--output-sync=target", *words, *objects)
-    with outdir.compiling(place.out):
-        done = process.run(argv, env=place.environment(), log=place.log, check=False)
-    return done.returncode
+    def _run(self, place: Workplace, objects: Sequence[str], words: Sequence[str]) -> int:
+        """Run make to its end, with its log in place of the last one's; return its exit code."""
+        place.log.write_bytes(b"")
+        jobs = len(os.sched_getaffinity(0))
+        argv = place.make(f"-j{jobs}", "-k", "--output-sync=target", *words, *objects)
+        done = 0
+        with (
+            outdir.compiling(place.out),
+            place.log.open("ab", buffering=0) as log,
+            process.spawned(
+                argv, env=place.environment(), stderr=process.STDOUT, cwd=place.out.parent
+            ) as child,
+        ):
+            for line in child.stdout or ():
+                log.write(line)
+                if buildlog.compiled_file(line.decode(errors="replace").rstrip()) in objects:
+                    done += 1
+                    self.bench.progress.step(self._doing, done, len(objects), "files")
+            return child.wait()
 
 
 def _failed(log: str, objects: Iterable[str]) -> tuple[str, ...]:

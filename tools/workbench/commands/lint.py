@@ -65,11 +65,11 @@ def command(
     chosen = extensions.select(extensions.load_extensions(paths), only, without)
     # A misspelt variant shall not cost a rebase first.
     gates.exemptions(paths, chosen)
+    names = _tags(paths, tags, all_tags=all_tags)
+    if repo is None:
+        source.refuse_unnamed(paths, names)
     with progress.shown() as display:
-        kernels = [
-            source.obtain(paths, name, repo=repo, progress=display)
-            for name in _tags(paths, tags, all_tags=all_tags)
-        ]
+        kernels = [source.obtain(paths, name, repo=repo, progress=display) for name in names]
         done = [_linted(paths, kernel, chosen, display, arch) for kernel in kernels]
     code = max(each.exit_code for each in done)
     if as_json:
