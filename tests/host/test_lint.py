@@ -60,6 +60,7 @@ while (<STDIN>) {
 	elsif (/^[+ ]/) { $at++; $all++; }
 	if (/^\\+.*UGLY/) { $found++; print "$file:$at: WARNING:UGLY: it is ugly\\n"; }
 }
+exit 0 if !$found && grep { $_ eq "--terse" } @ARGV;
 print "total: 0 errors, $found warnings, 0 checks, $all lines checked\\n";
 """
 A = b"#include <toy.h>\nint a(void);\nint a(void)\n{\n\tint x;\n\treturn TOY;\n}\n"

@@ -30,9 +30,12 @@ def mail(store: Store, commit: str) -> bytes:
 
 
 def run(place: Workplace, patch: bytes) -> GateResult:
-    """Run it over a patch, in the sandbox; nothing may be found."""
+    """Run it over a patch, in the sandbox; nothing may be found.
+
+    Not with --terse: then it says nothing at all of a clean patch.
+    """
     script = place.src / "scripts" / "checkpatch.pl"
-    words = ("--strict", "--no-color", "--terse", "--show-types", "--showfile")
+    words = ("--strict", "--no-color", "--show-types", "--showfile")
     argv = ("perl", script, f"--root={place.src}", *words, "-")
     done = process.run(
         place.inside(argv, cwd=place.out), env=place.environment(), stdin=patch, check=False
