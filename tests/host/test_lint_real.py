@@ -10,7 +10,9 @@ import pytest
 import workshop
 from workshop import TAG, Workshop
 
+from workbench import configure, kobjects, process, recipe, touched
 from workbench.errors import ExitCode
+from workbench.paths import Paths
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +47,23 @@ def test_the_series_is_clean_and_a_second_run_does_nothing_twice(tmp_path: Path)
     assert again.returncode == ExitCode.GOOD
     (kernel,) = json.loads(again.stdout)["kernels"]
     assert kernel["cached"] == sum(len(patch["gates"]) for patch in kernel["patches"])
+
+
+def test_the_objects_a_configuration_builds_are_those_that_a_build_put_together(
+    tmp_path: Path,
+) -> None:
+    shop = Workshop(workshop.REPO, tmp_path / "state")
+    done = shop.kpw("build", TAG)
+    assert done.returncode == ExitCode.GOOD, done.stdout + done.stderr
+    paths = Paths.default()
+    room = paths.trees / TAG
+    out = room / "out-x86_64-plain"
+    how = recipe.load(paths, "x86_64")
+    place = configure.Workplace(paths, room / "src", out, tmp_path / "log", "", how)
+    sources = (room / "src").glob("net/**/*.c")
+    there = {touched.object_of(str(each.relative_to(room / "src"))) for each in sources}
+    built = process.run(("ar", "t", "net/built-in.a"), cwd=out).stdout.split()
+    assert kobjects.ConfiguredObjects(place).among(there) == tuple(sorted(built))
 
 
 def test_what_the_real_tools_find_is_told_with_its_place(shop: Workshop) -> None:
