@@ -291,6 +291,15 @@ def test_a_make_that_does_not_check_is_a_fault(shop: Shop) -> None:
         shop.lint()
 
 
+def test_a_sparse_that_gave_up_is_a_fault(shop: Shop) -> None:
+    shop.extension("e1", {"net/a.c": A + b"\n"})
+    wrong = b"#define TOY 1\n#ifdef __CHECKER__\n" + 150 * b"int f(void) { return gone; }\n"
+    shop.files = {**FILES, "include/toy.h": wrong + b"#endif\n"}
+    shop.kernel = shop.toy.kernel("v6.12.1", shop.files)
+    with pytest.raises(InfraError, match="sparse gave up"):
+        shop.lint()
+
+
 def test_a_variant_that_is_not_there_cannot_be_exempt(shop: Shop) -> None:
     shop.extension("e1", toml='[lint_not_applicable]\nno-sixx = "r"\n')
     with pytest.raises(UsageError, match="did you mean 'no-six'"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workbench import buildlog, diagnostics, touched
 from workbench.errors import InfraError
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from workbench.touched import Touched
 
 _PLACE = re.compile(r"(?P<path>[^\s:]+):(?P<line>\d+):(?:\d+:)? (?P<text>.*)")
+
+# Sparse counts to a hundred errors and says no more; its warnings have no such end.
+_GAVE_UP: Final = "error: too many errors"
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,8 @@ def _look(held: HeldBench, sources: Iterable[str], sparse: Sparse) -> _Look:
     made_again = held.make(LINT_BASE, objects, "W=1", *sparse.words)
     if made_again.broken:
         return _Look(configured, objects, broken=next(iter(made_again.broken.values())))
+    if gave_up := [line for line in made_again.log.splitlines() if _GAVE_UP in line]:
+        raise InfraError(f"sparse gave up, so that its silence says nothing: {gave_up[0]}")
     source = str(held.src)
     expected = [there[each] for each in objects if there[each].endswith(".c")]
     _require(expected, diagnostics.checked(made_again.log, source), "make did not run sparse on")

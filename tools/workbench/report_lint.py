@@ -94,10 +94,16 @@ def _table(lint: KernelLint) -> Table:
         table.add_column(heading, overflow="fold")
     for patch in lint.patches:
         cells = (Text(result.state, style=_STYLE[result.state]) for result in patch.results)
-        table.add_row(patch.extension, patch.patch, *cells)
+        table.add_row(patch.extension, _number(patch.patch), *cells)
     for name in lint.upstream:
         table.add_row(name, "no patch")
     return table
+
+
+def _number(patch: str) -> str:
+    """Return ``since-v6.1/0001`` of a patch's name: enough beside so many columns."""
+    folder, slash, name = patch.rpartition("/")
+    return f"{folder}{slash}{name.partition('-')[0]}"
 
 
 def _show_lines(console: Console, lint: KernelLint) -> None:
