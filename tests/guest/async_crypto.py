@@ -36,25 +36,29 @@ class _AlgorithmMessage(Message):  # type: ignore[misc]
 
 @contextlib.contextmanager
 def asynchronous(wrapper: str, algorithm: str = "rfc4106(gcm(aes))") -> Iterator[str]:
-    """Wrap an AEAD in ``cryptd`` or ``pcrypt`` and give the name of the driver XFRM picks then.
+    """Wrap an AEAD in ``cryptd`` or ``pcrypt``; give the name of that driver.
 
-    Its SAs have to be flushed inside; afterwards it is as before.
+    It comes with a higher priority than what it wraps, so new SAs get it. They
+    have to be flushed inside; afterwards all is as before.
     """
-    with socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET) as made:
-        # Asking for a name by its templates makes it, with a priority above what it wraps.
-        made.bind(("aead", f"seqiv({wrapper}({algorithm}))"))
-    drivers = [entry for entry in _algorithms() if entry["name"] == f"seqiv({algorithm})"]
-    picked = max(drivers, key=lambda entry: int(entry["priority"]))
-    driver = picked["driver"]
-    if not driver.startswith(f"seqiv({wrapper}(") or picked["async"] != "yes":
-        raise SetUpError(f"XFRM would pick {driver}, async: {picked['async']}; wanted {wrapper}")
+    _make(algorithm)
+    drivers = [entry for entry in _algorithms() if entry["name"] == algorithm]
+    best = max(drivers, key=lambda entry: int(entry["priority"]))
+    # By the driver's name: asked for by another one it is made again and again.
+    driver = f"{wrapper}({best['driver']})"
+    _make(driver)
     try:
         yield driver
     finally:
-        # With what is inside seqiv, seqiv goes too. Its own name can be too long to say.
-        inside = driver.removeprefix("seqiv(").removesuffix(")")
-        if not wait_until(lambda: _deleted(inside), seconds=_PATIENCE):
-            raise SetUpError(f"{inside} is still in use: an SA was not freed")
+        # What was made of it, such as seqiv(...), goes too.
+        if not wait_until(lambda: _deleted(driver), seconds=_PATIENCE):
+            raise SetUpError(f"{driver} is still in use: an SA was not freed")
+
+
+def _make(name: str) -> None:
+    """Let the kernel put an algorithm together from its templates."""
+    with socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET) as asking:
+        asking.bind(("aead", name))
 
 
 def references(driver: str) -> int:
