@@ -39,8 +39,10 @@ class EspOracle:
         from scapy.layers.inet import IP
         from scapy.layers.inet6 import IPv6
 
+        # First of all, for it teaches scapy what the next header 50 is.
+        association = self._association()
         outer = (IPv6 if packet[0] >> 4 == 6 else IP)(packet)
-        return bytes(self._association().decrypt(outer))
+        return bytes(association.decrypt(outer))
 
     def _association(self) -> Any:
         if self._peer is None:

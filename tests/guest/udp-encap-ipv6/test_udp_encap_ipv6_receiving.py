@@ -36,6 +36,15 @@ IKE = bytes(4) + b"behind the non-ESP marker"
 #: GRO opens ESP in UDP since this release; before it the packets go on to the socket.
 GRO_OPENS_SINCE = (6, 7)
 
+_TABLE = f"""
+table ip6 outer {{
+  chain before {{
+    type filter hook prerouting priority -300
+    udp dport {eu.ENCAP_PORT} counter
+  }}
+}}
+"""
+
 
 @pytest.fixture
 def plug(netns: Namespace) -> Iterator[Callable[[str], eu.Gateway]]:
@@ -99,11 +108,7 @@ class Sealer:
 
 def datagrams_in_prerouting(namespace: Namespace) -> Callable[[], int]:
     """Begin to count the UDP packets to port 4500 that netfilter sees; return the counter."""
-    namespace.run(
-        ["nft", "-f", "-"],
-        text="table ip6 outer {\nchain before {\ntype filter hook prerouting priority -300\n"
-        f"udp dport {eu.ENCAP_PORT} counter\n}}\n}}\n",
-    )
+    namespace.run(["nft", "-f", "-"], text=_TABLE)
 
     def count() -> int:
         listed = namespace.run(["nft", "list", "table", "ip6", "outer"])
