@@ -45,7 +45,8 @@ _STRONGSWAN_CONF = """
 charon {{
   load = random nonce aes sha1 sha2 hmac kdf gcm curve25519 kernel-netlink socket-default vici
   threads = 8
-  delete_rekeyed_delay = 0
+  # A second; with 0 the old inbound SAs stay until they expire.
+  delete_rekeyed_delay = 1
   filelog {{
     log {{
       path = {folder}/charon.log

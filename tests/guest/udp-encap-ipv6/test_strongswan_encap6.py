@@ -41,7 +41,8 @@ ZERO_CHECKSUM = 0x02000000
 UDP_ENCAP = 100
 UDP_ENCAP_ESPINUDP = 2
 UDP_NO_CHECK6_RX = 102
-ETH_P_IPV6 = 0x86DD
+# Of any one protocol the kernel shows only what comes in.
+ETH_P_ALL = 3
 IPPROTO_UDP = 17
 PORT = 4242
 TUNNEL = ("fd81::1", "fd80::1")
@@ -198,9 +199,9 @@ def road() -> Iterator[Road]:
             both[0].initiate(name)
         left, right = (side(*each, undo) for each in zip(both, TRANSPORT, strict=True))
         tap = undo.enter_context(
-            pair.left.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_IPV6))
+            pair.left.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         )
-        tap.bind((Pair.DEVICE, ETH_P_IPV6))
+        tap.bind((Pair.DEVICE, ETH_P_ALL))
         yield Road(left, right, tap)
 
 
