@@ -51,7 +51,8 @@ class Road:
     pair: Pair
     left: Charon
     right: Charon
-    xfrm: XfrmSocket
+    left_xfrm: XfrmSocket
+    right_xfrm: XfrmSocket
 
     def carry(self, family: int) -> None:
         """Send a datagram from left to right and its answer back."""
@@ -70,10 +71,10 @@ class Road:
                 name = NAMES[family]
                 raise SetUpError(f"the {name} lost a datagram; {self.right.log_end()}") from None
 
-    def inbound(self, family: int) -> list[xs.Sa]:
-        """Return the SAs of a family that lead to the right side."""
+    def leading_right(self, xfrm: XfrmSocket, family: int) -> list[xs.Sa]:
+        """Return the SAs of one side and of a family that lead to the right one."""
         _, there = self.pair.addresses(family)
-        return [sa for sa in self.xfrm.states() if sa.destination == there and not sa.is_larval]
+        return [sa for sa in xfrm.states() if sa.destination == there and not sa.is_larval]
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +87,11 @@ def road() -> Iterator[Road]:
         )
         for name in NAMES.values():
             left.initiate(name)
-        with pair.right.inside():
-            xfrm = undo.enter_context(contextlib.closing(XfrmSocket()))
-        yield Road(pair, left, right, xfrm)
+        sockets = []
+        for side in (pair.left, pair.right):
+            with side.inside():
+                sockets.append(undo.enter_context(contextlib.closing(XfrmSocket())))
+        yield Road(pair, left, right, *sockets)
 
 
 def words(marks: tuple[int, ...]) -> str:
@@ -119,7 +122,7 @@ def test_nftables_sees_set_mark_out(road: Road, family: int) -> None:
 @pytest.mark.proof(red=r"a dump shows charon's inbound SA with the mark None, expected 0x10/0xff$")
 @FAMILIES
 def test_charon_asked_for_it_in_xfrm(road: Road, family: int) -> None:
-    sas = road.inbound(family)
+    sas = road.leading_right(road.right_xfrm, family)
     assert len(sas) == 1, f"the right side has {len(sas)} inbound SAs, expected 1"
     parts = [sas[0].attribute(name) for name in ("XFRMA_SET_MARK", "XFRMA_SET_MARK_MASK")]
     shown = "/".join(f"{struct.unpack('=I', part)[0]:#x}" for part in parts if part) or None
@@ -139,15 +142,13 @@ def test_iproute2_shows_it(road: Road) -> None:
 
 @pytest.mark.proof(red=r"after rekeying the mark 0xab00 became 0xab00, expected 0xab10$")
 def test_a_rekeyed_child_marks_too(road: Road) -> None:
-    (before,) = road.inbound(xs.AF_INET)
+    def outbound() -> set[int]:
+        return {sa.spi for sa in road.leading_right(road.left_xfrm, xs.AF_INET)}
+
+    before = outbound()
     road.right.rekey(NAMES[xs.AF_INET])
-
-    def is_alone() -> bool:
-        now = road.inbound(xs.AF_INET)
-        return len(now) == 1 and now[0].spi != before.spi
-
-    alone = wait_until(is_alone, seconds=15)
-    assert alone, f"no new inbound SA instead of the old one within 15 s; {road.right.log_end()}"
+    rekeyed = wait_until(lambda: bool(now := outbound()) and now.isdisjoint(before), seconds=15)
+    assert rekeyed, f"the old SA is used after 15 s; {road.right.log_end()}"
     watch(road.pair.right, port=PORT, prior_mark=PRIOR)
     road.carry(xs.AF_INET)
     marks = seen(road.pair.right).marks

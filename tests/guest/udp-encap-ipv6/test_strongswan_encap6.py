@@ -136,16 +136,16 @@ class Road:
         with contextlib.suppress(TimeoutError):
             while True:
                 packet = self.tap.recv(2048)
-                if packet[8:24] == ipaddress.ip_address(source).packed and is_esp_in_udp(packet):
+                if is_esp_in_udp(packet) and packet[8:24] == ipaddress.ip_address(source).packed:
                     return packet
         raise SetUpError(f"no ESP in UDP came from {source} within 5 s")
 
 
 def is_esp_in_udp(packet: bytes) -> bool:
-    """Tell whether an IPv6 packet carries ESP in UDP: with a non-ESP marker it is IKE."""
-    source, destination = struct.unpack_from("!HH", packet, 40)
-    nat_t = NAT_T_PORT in {source, destination}
-    return packet[6] == IPPROTO_UDP and nat_t and len(packet) > 52 and packet[48:52] != bytes(4)
+    """Tell whether a packet is IPv6 with ESP in UDP: with a non-ESP marker it is IKE."""
+    if len(packet) <= 52 or packet[0] >> 4 != 6 or packet[6] != IPPROTO_UDP:
+        return False
+    return NAT_T_PORT in struct.unpack_from("!HH", packet, 40) and packet[48:52] != bytes(4)
 
 
 def checksum(packet: bytes) -> int:
