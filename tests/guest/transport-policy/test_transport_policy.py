@@ -420,12 +420,16 @@ def test_the_flag_is_refused_where_it_means_nothing(gateway: Gateway) -> None:
         "tunnel mode": gateway.sa(xs.AF_INET, ENFORCING, mode=xs.MODE_TUNNEL),
         "BEET mode": gateway.sa(xs.AF_INET, ENFORCING, mode=xs.MODE_BEET),
     }
-    # Older kernels do not look at the attribute, and do not know the mode.
+    # Older kernels do not look at the attribute, and do not know the mode; packet
+    # offload, which came before it, they refuse for other reasons.
     if knows_directions(gateway):
         output = gateway.sa(xs.AF_INET, ENFORCING, xa.sa_direction(xs.DIR_OUT))
         senseless["output"] = replace(output, replay_window=0)
         directed = (ENFORCING, xa.sa_direction(xs.DIR_IN))
         senseless["IP-TFS"] = gateway.sa(xs.AF_INET, *directed, mode=xs.MODE_IPTFS)
+        device = gateway.namespace.index(Wire.DEVICE)
+        offload = xa.offload(device, OFFLOAD_INBOUND | OFFLOAD_PACKET)
+        senseless["packet offload"] = gateway.sa(xs.AF_INET, *directed, offload)
     refusals = {}
     for spi, (name, sa) in enumerate(senseless.items(), start=0x2000):
         refusals[name] = refusal_of(gateway.xfrm.add, replace(sa, spi=spi))
