@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from workbench.gates import KernelLint
-    from workbench.model import Extension, Kernel
-    from workbench.progress import Progress
 
 
 @click.command("lint", short_help="Put every patch through the kernel's own gates.")
@@ -39,7 +37,7 @@ def command(
     arch: str,
     as_json: bool,
 ) -> ExitCode:
-    """Rebase the series on each TAG (none: the default one) and look at every patch.
+    """Rebase the series on each TAG (none: the default one); look at every patch.
 
     \b
     checkpatch  --strict of that tree says nothing
@@ -51,26 +49,14 @@ def command(
     VARIANT     the same files build in the whole series with each other
                 file of kconfigs/lint
 
-    A build of the whole tree is 'kpw build'. What was found once about the
-    same contents is not done again.
-
     Exit code 0 when all is clean, 1 when checkpatch, W=1 or sparse found
     something or a touched file is not compiled at all, 3 when a patch does
     not apply, 4 when something does not build.
     """  # noqa: D301 - \b is click's word for a paragraph that is not filled
-    from workbench import extensions, progress, report_lint, source
-    from workbench import lint as gates
+    from workbench import report_lint
 
     paths = Paths.default()
-    chosen = extensions.select(extensions.load_extensions(paths), only, without)
-    # A misspelt variant shall not cost a rebase first.
-    gates.exemptions(paths, chosen)
-    names = _tags(paths, tags, all_tags=all_tags)
-    if repo is None:
-        source.refuse_unnamed(paths, names)
-    with progress.shown() as display:
-        kernels = [source.obtain(paths, name, repo=repo, progress=display) for name in names]
-        done = [_linted(paths, kernel, chosen, display, arch) for kernel in kernels]
+    done = _lint(paths, _tags(paths, tags, all_tags=all_tags), (only, without), repo, arch)
     code = max(each.exit_code for each in done)
     if as_json:
         click.echo(json.dumps(report_lint.as_data(done, int(code)), indent=1))
@@ -89,12 +75,26 @@ def _tags(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, 
     return tuple(dict.fromkeys(tags)) or (source.default_tag(paths),)
 
 
-def _linted(
-    paths: Paths, kernel: Kernel, chosen: tuple[Extension, ...], display: Progress, arch: str
-) -> KernelLint:
-    from workbench import lint, rebase
+def _lint(
+    paths: Paths,
+    names: tuple[str, ...],
+    choice: tuple[tuple[str, ...], tuple[str, ...]],
+    repo: Path | None,
+    arch: str,
+) -> list[KernelLint]:
+    """Lint the kernels of these names; ``choice`` is what --only and --without say."""
+    from workbench import extensions, lint, progress, rebase, source
     from workbench.gitstore import Store
 
-    store = Store.open(paths)
-    series = rebase.rebase(paths, store, kernel, chosen, display)
-    return lint.lint(paths, store, series, chosen, display, arch=arch)
+    chosen = extensions.select(extensions.load_extensions(paths), *choice)
+    # A misspelt variant or tag shall not cost a download first.
+    lint.exemptions(paths, chosen)
+    if repo is None:
+        source.refuse_unnamed(paths, names)
+    with progress.shown() as display:
+        kernels = [source.obtain(paths, name, repo=repo, progress=display) for name in names]
+        store = Store.open(paths)
+        all_series = [rebase.rebase(paths, store, each, chosen, display) for each in kernels]
+        return [
+            lint.lint(paths, store, series, chosen, display, arch=arch) for series in all_series
+        ]
