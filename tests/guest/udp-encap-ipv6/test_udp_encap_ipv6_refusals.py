@@ -123,7 +123,10 @@ def test_what_only_some_kernels_know_is_refused_too(netns: Namespace, xfrm: Xfrm
     }
     if knows_directions(xfrm):
         cases["an input SA"] = sa(AEAD, ENCAP, xa.sa_direction(xs.DIR_IN))
-    refused = {case: refusal(xfrm, wanted) for case, wanted in cases.items()}
+    refused = {
+        case: refusal(xfrm, replace(wanted, spi=spi))
+        for spi, (case, wanted) in enumerate(cases.items(), eu.SPI)
+    }
     granted = ", ".join(case for case, error in refused.items() if error is None)
     assert not granted, f"the flag was granted for {granted}, expected EINVAL for each"
     errnos = {error.errno for error in refused.values() if error is not None}
