@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import esp_in_udp as eu
+import xfrm_attributes as xa
 import xfrm_messages as xm
 import xfrm_structures as xs
 from esp_oracle import EspOracle
@@ -184,11 +185,13 @@ def test_keepalives_end_and_ike_goes_on_to_the_daemon(
     assert first == IKE, f"the daemon got {first!r}, expected {IKE!r} and no keepalive"
 
 
-@pytest.mark.control
+@pytest.mark.proof(red=r"the sender's UDP checksum is 0x[0-9a-f]{4}, expected 0x0000$")
 def test_a_new_port_is_reported_for_packets_without_checksum(
     plug: Callable[[str], eu.Gateway],
 ) -> None:
     gateway = plug("slow")
+    left = gateway.sent(gateway.output(xa.extra_flags(eu.ZERO_CHECKSUM)))
+    assert left.checksum == 0, f"the sender's UDP checksum is {left.checksum:#06x}, expected 0x0000"
     sealer = Sealer(gateway.input())
     with receiver(gateway, zero_checksums=True) as opened:
         taken = opened.takes(eu.in_udp(sealer.seal(b"moved"), source_port=4711))
