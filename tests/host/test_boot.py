@@ -285,8 +285,10 @@ IMPATIENT = (
 @pytest.mark.real
 @pytest.mark.parametrize("crash", PROVOKED)
 def test_a_real_fault_of_the_kernel_is_named(vmlinux: Path, tmp_path: Path, crash: str) -> None:
-    provoke = f"echo {crash} >/sys/kernel/debug/provoke-crash/DIRECT & sleep 15"
-    run = real(vmlinux, tmp_path, provoke, BootOptions(append=IMPATIENT))
+    provoke = f"echo {crash} >/sys/kernel/debug/provoke-crash/DIRECT & sleep 8"
+    # A CPU that spins lets nothing end by itself.
+    options = BootOptions(append=IMPATIENT, step_deadline=15)
+    run = real(vmlinux, tmp_path, provoke, options)
     assert kinds(run)[:1] == [PROVOKED[crash]]
     assert run.splats[0].excerpt
 
