@@ -272,13 +272,13 @@ PROVOKED = {
     "WARNING": SplatKind.WARN,
     "EXCEPTION": SplatKind.OOPS,
     "HUNG_TASK": SplatKind.HUNG_TASK,
-    "SOFTLOCKUP": SplatKind.RCU_STALL,
+    "SOFTLOCKUP": SplatKind.BUG,
 }
 # Sooner than in a trial: the test is about the name, not the wait.
 IMPATIENT = (
     "sysctl.kernel.hung_task_timeout_secs=2",
     "sysctl.kernel.hung_task_check_interval_secs=1",
-    "rcupdate.rcu_cpu_stall_timeout=3",
+    "watchdog_thresh=2",
 )
 
 
