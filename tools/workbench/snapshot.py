@@ -3,9 +3,9 @@
 
 The guest says when it is ready and waits for a payload on its second disk;
 QEMU's state then goes to a file, which another QEMU of the same words takes
-up in a fraction of a second (measured: 0.2 s against 6 s under TCG). The file
-is named by all that it is made from. What is restored has booted once, not
-anew, which is why only `kpw test` asks for it.
+up in a fraction of a second. The file is named by all that it is made from.
+What is restored has booted once, not anew, which is why only `kpw test` asks
+for it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PRELOAD: Final = "kpw_preload=1"
 #: The line of a guest that waits for its payload.
 READY: Final = '{"kpw":"ready"}'
-# 150 MB each; kernels come and go.
+# About 110 MB each; kernels come and go.
 _KEPT = 8
 _SOCKET = "qmp"
 _STATE = "state"

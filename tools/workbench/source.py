@@ -70,6 +70,25 @@ def obtain(
     return _by_tag(paths, store, tag or KernelTag.parse(name), progress)
 
 
+def names(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, ...]:
+    """Return the kernels a user means by ``tags`` or --all, each once; the default for neither."""
+    if all_tags and tags:
+        raise UsageError("name tags or say --all, not both")
+    if all_tags:
+        return tuple(str(each.tag) for each in supported(paths))
+    return tuple(dict.fromkeys(tags)) or (default_tag(paths),)
+
+
+def obtain_all(
+    paths: Paths, wanted: Iterable[str], *, repo: Path | None, progress: Progress
+) -> list[Kernel]:
+    """Return kernels by their names; a wrong one is told before another is fetched."""
+    wanted = tuple(wanted)
+    if repo is None:
+        refuse_unnamed(paths, wanted)
+    return [obtain(paths, name, repo=repo, progress=progress) for name in wanted]
+
+
 def refuse_unnamed(paths: Paths, names: Iterable[str]) -> None:
     """Raise UsageError for a name that no source could know, before any work is begun."""
     store = Store.open(paths)

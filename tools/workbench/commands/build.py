@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench import options
-from workbench.errors import ExitCode, UsageError
+from workbench.errors import ExitCode
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
@@ -52,23 +52,11 @@ def command(
     names = tuple(each.name for each in chosen)
     fragments.files(paths, arch=arch, extensions=names, flavour=flavour)
     with progress.shown() as display:
-        kernels = [
-            source.obtain(paths, name, repo=repo, progress=display)
-            for name in _tags(paths, tags, all_tags=all_tags)
-        ]
+        wanted = source.names(paths, tags, all_tags=all_tags)
+        kernels = source.obtain_all(paths, wanted, repo=repo, progress=display)
         order = _Order(paths, Store.open(paths), display, chosen, flavour, arch)
         codes = [order.fill(kernel) for kernel in kernels]
     return max(codes)
-
-
-def _tags(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, ...]:
-    from workbench import source
-
-    if all_tags and tags:
-        raise UsageError("name tags or say --all, not both")
-    if all_tags:
-        return tuple(str(each.tag) for each in source.supported(paths))
-    return tuple(dict.fromkeys(tags)) or (source.default_tag(paths),)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench import options
-from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from workbench.errors import ExitCode
     from workbench.gates import KernelLint
 
 
@@ -53,26 +53,16 @@ def command(
     something or a touched file is not compiled at all, 3 when a patch does
     not apply, 4 when something does not build.
     """  # noqa: D301 - \b is click's word for a paragraph that is not filled
-    from workbench import report_lint
+    from workbench import report_lint, source
 
     paths = Paths.default()
-    done = _lint(paths, _tags(paths, tags, all_tags=all_tags), (only, without), repo, arch)
+    done = _lint(paths, source.names(paths, tags, all_tags=all_tags), (only, without), repo, arch)
     code = max(each.exit_code for each in done)
     if as_json:
         click.echo(json.dumps(report_lint.as_data(done, int(code)), indent=1))
     else:
         report_lint.show(done, sys.stdout)
     return code
-
-
-def _tags(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, ...]:
-    from workbench import source
-
-    if all_tags and tags:
-        raise UsageError("name tags or say --all, not both")
-    if all_tags:
-        return tuple(str(each.tag) for each in source.supported(paths))
-    return tuple(dict.fromkeys(tags)) or (source.default_tag(paths),)
 
 
 def _lint(
@@ -87,12 +77,10 @@ def _lint(
     from workbench.gitstore import Store
 
     chosen = extensions.select(extensions.load_extensions(paths), *choice)
-    # A misspelt variant or tag shall not cost a download first.
+    # A misspelt variant shall not cost a download first.
     lint.exemptions(paths, chosen)
-    if repo is None:
-        source.refuse_unnamed(paths, names)
     with progress.shown() as display:
-        kernels = [source.obtain(paths, name, repo=repo, progress=display) for name in names]
+        kernels = source.obtain_all(paths, names, repo=repo, progress=display)
         store = Store.open(paths)
         all_series = [rebase.rebase(paths, store, each, chosen, display) for each in kernels]
         return [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from workbench import options
-from workbench.errors import ExitCode, UsageError
+from workbench.errors import ExitCode
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
@@ -41,12 +41,13 @@ def command(
     The result are commits in the store; nothing is checked out or built.
     Exit code 0 when every patch applies, 3 when one does not.
     """
-    from workbench import extensions, progress, report_series
+    from workbench import extensions, progress, report_series, source
 
     paths = Paths.default()
     chosen = extensions.select(extensions.load_extensions(paths), only, without)
     with progress.shown() as display:
-        kernels = _kernels(paths, _names(paths, tags, all_tags=all_tags), repo, display)
+        wanted = source.names(paths, tags, all_tags=all_tags)
+        kernels = source.obtain_all(paths, wanted, repo=repo, progress=display)
         done = [_rebased(paths, kernel, chosen, display) for kernel in kernels]
     code = ExitCode.GOOD if all(series.applies for series in done) else ExitCode.CONFLICT
     if as_json:
@@ -54,25 +55,6 @@ def command(
     else:
         report_series.show(done, sys.stdout)
     return code
-
-
-def _names(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, ...]:
-    from workbench import source
-
-    if all_tags and tags:
-        raise UsageError("name tags or say --all, not both")
-    if all_tags:
-        return tuple(str(each.tag) for each in source.supported(paths))
-    return tuple(dict.fromkeys(tags)) or (source.default_tag(paths),)
-
-
-def _kernels(
-    paths: Paths, names: tuple[str, ...], repo: Path | None, display: Progress
-) -> list[Kernel]:
-    """Bring every kernel before the first patch: an unknown tag is told at once."""
-    from workbench import source
-
-    return [source.obtain(paths, name, repo=repo, progress=display) for name in names]
 
 
 def _rebased(
