@@ -98,7 +98,7 @@ def boot(
     accelerator = options.accelerator or accel.choose(paths, options.arch)
     wiring = _wire(kernel, image, payload, options, where)
     job = _Job(paths, options, wiring, accelerator, payload)
-    if options.snapshot:
+    if options.snapshot and snapshot.Snapshot.can_be_taken(where):
         shot = snapshot.Snapshot.of(paths, options.arch, wiring, accelerator)
         run = _restored(job, on_line, shot)
         if run is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,9 @@ READY: Final = '{"kpw":"ready"}'
 # About 110 MB each; kernels come and go.
 _KEPT = 8
 _SOCKET = "qmp"
+_LONGEST_SOCKET = 107
+# What was being written this long ago was left by somebody who was killed.
+_STALE_SECONDS = 3600.0
 _STATE = "state"
 _POLL = 0.01
 _BYTES_A_SECOND = 1 << 40
@@ -61,6 +65,11 @@ class Snapshot:
         ]
         name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
         return cls(paths.cache / "snapshots" / name)
+
+    @staticmethod
+    def can_be_taken(folder: Path) -> bool:
+        """Tell whether a socket's name in ``folder`` is short enough for the kernel."""
+        return len(os.fsencode(folder / _SOCKET)) <= _LONGEST_SOCKET
 
     def exists(self) -> bool:
         """Tell whether there is one to restore."""
@@ -91,7 +100,11 @@ class Snapshot:
         self.path.unlink(missing_ok=True)
 
     def _prune(self) -> None:
-        kept = [path for path in self.path.parent.iterdir() if not path.name.startswith(".")]
+        everything = list(self.path.parent.iterdir())
+        kept = [path for path in everything if not path.name.startswith(".")]
+        for young in set(everything) - set(kept):
+            if time.time() - young.stat().st_mtime > _STALE_SECONDS:
+                young.unlink(missing_ok=True)
         for old in sorted(kept, key=lambda path: path.stat().st_mtime)[:-_KEPT]:
             old.unlink(missing_ok=True)
 
