@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Ciphers that answer later: cryptd and pcrypt instances, which SAs made meanwhile run through.
+"""A cipher that answers later: an instance of cryptd, which SAs made meanwhile run through.
 
 XFRM knows algorithms by their generic name only, and the kernel takes the
-instance of the highest priority for it; cryptd and pcrypt register theirs
-above the one they wrap.
+instance of the highest priority for it; cryptd registers its own above the
+one it wraps. pcrypt would too, but lockdep takes two padata queues for one
+("possible recursive locking" in padata_do_serial(), seen on 6.12.107) and says
+nothing more from then on.
 """
 
 from __future__ import annotations
@@ -60,8 +62,8 @@ def in_use(driver: str) -> bool:
 
 
 @contextlib.contextmanager
-def asynchronous(template: str) -> Iterator[str]:
-    """Let "rfc4106(gcm(aes))" be asynchronous by ``template``, cryptd or pcrypt; give its driver.
+def asynchronous() -> Iterator[str]:
+    """Let "rfc4106(gcm(aes))" be asynchronous by cryptd; give the driver's name.
 
     The instance is taken away in the end. That needs every SA that uses it to
     be freed, so SetUpError then means a leak.
@@ -72,7 +74,7 @@ def asynchronous(template: str) -> Iterator[str]:
             (found for found in algorithms() if found["name"] == _CIPHER),
             key=lambda found: int(found["priority"]),
         )
-        driver = f"{template}({wrapped['driver']})"
+        driver = f"cryptd({wrapped['driver']})"
         _ask(crypto, _MSG_NEWALG, driver)
         try:
             yield driver

@@ -348,15 +348,14 @@ def test_a_namespace_goes_away_with_its_marked_sas(other_netns: Namespace) -> No
 
 
 @pytest.mark.proof(red=r"behind a cipher that answers later the mark is 0x0, expected 0x10$")
-@pytest.mark.parametrize("template", ["cryptd", "pcrypt"])
 @BOTH_WAYS
 @FAMILIES
 def test_a_cipher_that_answers_later_changes_nothing(
-    plug: Callable[[str], Gateway], family: int, way: str, template: str
+    plug: Callable[[str], Gateway], family: int, way: str
 ) -> None:
     gateway = plug(way)
     watch(gateway.namespace, port=PORT)
-    with asynchronous(template) as driver:
+    with asynchronous() as driver:
         received = gateway.inject(gateway.sa(family, xs.MODE_TUNNEL, *xa.set_mark(0x10, 0xFF)))
         used = in_use(driver)
         gateway.xfrm.flush()

@@ -151,9 +151,8 @@ def test_without_the_flag_the_checksum_is_over_all_fragments(gateway: eu.Gateway
 
 
 @pytest.mark.proof(red=RED)
-@pytest.mark.parametrize("wrapper", ["cryptd", "pcrypt"])
-def test_asynchronous_crypto_leaves_the_checksum_out(gateway: eu.Gateway, wrapper: str) -> None:
-    with asynchronous(wrapper) as driver:
+def test_asynchronous_crypto_leaves_the_checksum_out(gateway: eu.Gateway) -> None:
+    with asynchronous() as driver:
         made = gateway.output(FLAG)
         used = in_use(driver)
         left = gateway.sent(made)
@@ -163,9 +162,8 @@ def test_asynchronous_crypto_leaves_the_checksum_out(gateway: eu.Gateway, wrappe
 
 
 @pytest.mark.control
-@pytest.mark.parametrize("wrapper", ["cryptd", "pcrypt"])
-def test_asynchronous_crypto_makes_the_checksum_right(gateway: eu.Gateway, wrapper: str) -> None:
-    with asynchronous(wrapper):
+def test_asynchronous_crypto_makes_the_checksum_right(gateway: eu.Gateway) -> None:
+    with asynchronous():
         left = gateway.sent(gateway.output())
         gateway.xfrm.flush()
     is_right(left)
