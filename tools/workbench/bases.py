@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from workbench.declared import Extension
     from workbench.gitstore import Store
-    from workbench.model import Extension, Kernel, KernelTag
+    from workbench.model import Kernel, KernelTag
 
 
 class Bases:

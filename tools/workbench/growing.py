@@ -11,8 +11,9 @@ import re
 from typing import TYPE_CHECKING
 
 from workbench.errors import InfraError, UsageError
-from workbench.filechange import SYMLINK, leads_outside
+from workbench.filechange import SYMLINK
 from workbench.gitapply import Application, Entry, SmallIndex
+from workbench.treepath import leads_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

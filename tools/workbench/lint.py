@@ -26,9 +26,10 @@ from workbench.lintmake import Bench
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from workbench.declared import Extension
     from workbench.gitstore import Store
     from workbench.lintmake import HeldBench
-    from workbench.model import Extension, PatchOutcome, RebasedSeries
+    from workbench.model import PatchOutcome, RebasedSeries
     from workbench.paths import Paths
     from workbench.progress import Progress
 

@@ -27,9 +27,10 @@ from workbench.threeway import Merge, Merger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from workbench.declared import Extension
     from workbench.gitapply import Entry
     from workbench.gitstore import Store
-    from workbench.model import Extension, Kernel, KernelTag
+    from workbench.model import Kernel, KernelTag
     from workbench.paths import Paths
 
 
