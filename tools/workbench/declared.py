@@ -20,6 +20,7 @@ class Extension:
     were made on. ``variants`` replace some of them from a tag on, oldest
     first. ``upstream_since`` are the tags from which the feature needs no
     patch. ``requires`` names other extensions that must be applied before.
+    ``restores`` are files upstream removed and it works on.
     ``lint_not_applicable`` are the files of kconfigs/lint it need not build
     with, each with the reason.
     """
@@ -35,6 +36,7 @@ class Extension:
     uapi: str = ""
     reached_by: str = ""
     lint_not_applicable: tuple[tuple[str, str], ...] = ()
+    restores: tuple[Restore, ...] = ()
 
     def is_upstream(self, tag: KernelTag) -> bool:
         """Tell whether this kernel has the feature without a patch."""
@@ -52,3 +54,12 @@ class Variant:
     since: KernelTag
     base: KernelTag
     patches: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Restore:
+    """A ``[[restore]]`` table: from ``since`` on, bring files back as ``origin`` has them."""
+
+    since: KernelTag
+    origin: KernelTag
+    paths: tuple[str, ...]

@@ -27,13 +27,19 @@ The folder::
     [variants."v6.12"]              # exactly one table for each since-v6.12/ folder
     base = "v6.12.107"              # the tag this folder's patches were made on
 
+    [[restore]]                     # files upstream removed, on which the patches work
+    since = "v6.3"                  # the tags that have them no more
+    from = "v6.1.187"               # an older tag, out of whose tree they come back
+    paths = ["net/ipv4/removed.c"]
+
 Patches are ``git format-patch --full-index`` mails named ``NNNN-subject.patch``;
 the number is the order and, in a ``since-`` folder, says which one is
 replaced (a number the canonical patches do not have is added). Of several
 folders that speak for a tag the youngest wins, patch by patch. The bases are
 what a 3-way merge starts from, so each must be a tag that 'kpw fetch' can
 bring; patch N of a folder is understood to stand on patches 1..N-1 as they
-are chosen for that folder's base.
+are chosen for that folder's base. What a ``[[restore]]`` brings back is there
+before patch 1.
 """
 
 from __future__ import annotations
@@ -43,9 +49,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from workbench.declared import Extension, Variant
+from workbench.declared import Extension, Restore, Variant
 from workbench.errors import UsageError
 from workbench.model import KernelTag
+from workbench.treepath import outside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +67,12 @@ class _Variant(msgspec.Struct, forbid_unknown_fields=True):
     base: str
 
 
+class _Restore(msgspec.Struct, forbid_unknown_fields=True):
+    since: str
+    origin: str = msgspec.field(name="from")
+    paths: list[str]
+
+
 class _Description(msgspec.Struct, forbid_unknown_fields=True):
     """The keys of extension.toml."""
 
@@ -72,6 +85,7 @@ class _Description(msgspec.Struct, forbid_unknown_fields=True):
     reached_by: str = ""
     variants: dict[str, _Variant] = {}
     lint_not_applicable: dict[str, str] = {}
+    restore: list[_Restore] = []
 
 
 def patch_number(path: Path) -> str:
@@ -104,6 +118,8 @@ def load(folder: Path) -> Extension:
     patches = _patch_files(folder)
     if patches and read.base is None:
         raise fault(where, "base", "missing, though there are patches")
+    if read.restore and not (patches or read.variants):
+        raise fault(where, "restore", "there is no patch that works on the files")
     return Extension(
         name=folder.name,
         id=_filled(where, "id", read.id),
@@ -119,6 +135,7 @@ def load(folder: Path) -> Extension:
             (variant, _filled(where, f"lint_not_applicable.{variant}", reason))
             for variant, reason in read.lint_not_applicable.items()
         ),
+        restores=_restores(where, read),
     )
 
 
@@ -126,7 +143,8 @@ def _decode(where: Path) -> _Description:
     try:
         return msgspec.toml.decode(where.read_bytes(), type=_Description)
     except msgspec.ValidationError as error:
-        keys = ", ".join(_Description.__struct_fields__)
+        table = _Restore if "`$.restore[" in str(error) else _Description
+        keys = ", ".join(table.__struct_encode_fields__)
         raise UsageError(
             str(error).replace("`$.", "`"), where=str(where), next_step=f"the keys are {keys}"
         ) from error
@@ -161,6 +179,27 @@ def _variants(folder: Path, read: _Description) -> tuple[Variant, ...]:
     for since in bases:
         raise fault(where, f'variants."{since}"', f"there is no folder {_SINCE}{since}/")
     return tuple(sorted(found, key=lambda variant: variant.since))
+
+
+def _restores(where: Path, read: _Description) -> tuple[Restore, ...]:
+    """Check the [[restore]] tables; a file is in one of them, once."""
+    named: set[str] = set()
+    found = []
+    for table in read.restore:
+        key = f"restore since {table.since}"
+        since, origin = (_tag(where, key, text) for text in (table.since, table.origin))
+        if not origin < since:
+            raise fault(where, key, f"from: {origin} is not older than {since}")
+        if not table.paths:
+            raise fault(where, key, "paths: at least one file is needed")
+        for path in table.paths:
+            if reason := outside(path):
+                raise fault(where, key, f"paths: {path!r} {reason}")
+            if path in named:
+                raise fault(where, key, f"paths: {path!r} is named twice")
+            named.add(path)
+        found.append(Restore(since, origin, tuple(table.paths)))
+    return tuple(sorted(found, key=lambda restore: restore.since))
 
 
 def _since(folder: Path) -> KernelTag:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from workbench.declared import Extension
+    from workbench.declared import Extension, Restore
     from workbench.model import KernelTag
     from workbench.paths import Paths
 
@@ -69,6 +69,13 @@ def patches_for(extension: Extension, tag: KernelTag) -> tuple[tuple[Path, Kerne
         if tag.includes(variant.since):
             chosen |= {patch_number(path): (path, variant.base) for path in variant.patches}
     return tuple(chosen[number] for number in sorted(chosen))
+
+
+def restores_for(extension: Extension, tag: KernelTag) -> tuple[Restore, ...]:
+    """Return what comes back on one kernel before the extension's first patch."""
+    if extension.is_upstream(tag):
+        return ()
+    return tuple(each for each in extension.restores if tag.includes(each.since))
 
 
 def with_required(extensions: Sequence[Extension], extension: Extension) -> tuple[Extension, ...]:

@@ -94,12 +94,14 @@ class Kernel:
 
 
 class PatchState(StrEnum):
-    """What became of one patch on one kernel."""
+    """What became of one patch on one kernel; RESTORED and THERE are a ``[[restore]]``'s."""
 
     CLEAN = "clean"
     OFFSET = "offset"
     THREE_WAY = "3-way"
     UPSTREAM = "already upstream"
+    RESTORED = "restored"
+    THERE = "already there"
     OBSOLETE = "obsolete"
     CONFLICT = "conflict"
 
