@@ -236,6 +236,10 @@ def test_a_link_to_the_outside_does_not_come_back(toys: ToyKernels) -> None:
         (('"net/gone.c"', '"net/gone.sh"'), "paths: 'net/gone.sh' is named twice"),
         (("v6.1.187", "v6.3"), "from: v6.3 is not older than v6.3"),
         (("v6.1.187", "v6.12.107"), "from: v6.12.107 is not older than v6.3"),
+        (
+            ('"v6.3"\nfrom = "v6.1.187"', '"v6.12.90"\nfrom = "v6.18.15"'),
+            "from: v6.18.15 is not older than v6.12.90",
+        ),
         (("v6.1.187", "6.x"), "'6.x' is not a kernel tag"),
         (("v6.3", "soon"), "'soon' is not a kernel tag"),
         (("paths", "path"), "the keys are since, from, paths"),
