@@ -18,6 +18,7 @@ from workbench.extensions import load_extensions, restores_for
 from workbench.judge import conflict_reason
 from workbench.model import KernelTag, PatchState
 from workbench.paths import Paths
+from workbench.progress import Silent
 from workbench.rebase import rebase
 
 if TYPE_CHECKING:
@@ -298,6 +299,23 @@ def test_the_kernel_files_come_from_is_obtained_once(tmp_path: Path) -> None:
     extensions = load_extensions(toys.paths)
     series = rebase(toys.paths, toys.store, there, extensions, obtain_base=obtain)
     assert (series.applies, asked) == (True, ["v6.1.187"])
+
+
+def test_it_is_brought_like_a_base_and_that_is_said(
+    toys: ToyKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toys.store.git("update-ref", "-d", "refs/tags/v6.1.187")
+
+    def obtain(_paths: Paths, name: str, **_: object) -> Kernel:
+        return toys.kernel(name, {**OLD})
+
+    monkeypatch.setattr("workbench.source.obtain", obtain)
+    notes: list[str] = []
+    monkeypatch.setattr(Silent, "note", lambda _, text: notes.append(text))
+    kernel = toys.kernel("v6.12.107", {**HERE})
+    series = rebase(toys.paths, toys.store, kernel, load_extensions(toys.paths))
+    assert series.applies
+    assert notes == ["v6.1.187 is needed too: a patch was made on it, or files come back from it"]
 
 
 def test_two_extensions_may_restore_the_same_file(toys: ToyKernels) -> None:
