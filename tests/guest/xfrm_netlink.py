@@ -94,6 +94,10 @@ class XfrmSocket(NetlinkSocket):
         """FLUSHSA, all protocols."""
         self.ask("FLUSHSA", xm.FlushMessage(), xm.MSG_FLUSHSA)
 
+    def flush_policies(self) -> None:
+        """FLUSHPOLICY."""
+        self.ask("FLUSHPOLICY", xm.DumpMessage(), xm.MSG_FLUSHPOLICY)
+
     def add_policy(self, policy: xs.Policy) -> None:
         """NEWPOLICY."""
         message = xm.PolicyMessage()
