@@ -104,7 +104,7 @@ def follows(node: Node, sa: xs.Sa, sequences: list[int], top: int = 0) -> None:
     delivered = len(node.delivered())
     assert delivered == 0, (
         f"the passive node delivered {delivered} of {len(sequences)} packets, expected 0"
-        f" {node.remark}"
+        f"{node.remark}"
     )
     seen = Followed(node.replay(sa).received, node.dumped(sa).packets)
     expected = Followed.through(sequences, top)
@@ -124,7 +124,7 @@ def test_one_node_delivers_and_the_other_follows(cluster: Cluster, mode: int) ->
     cluster.arrive(sealer.datagram(number, PORT) for number in range(1, PACKETS + 1))
     a, b = len(cluster.a.delivered(PACKETS)), len(cluster.b.delivered())
     assert (a, b) == (PACKETS, 0), (
-        f"A delivered {a} and B {b}, expected {PACKETS} and 0 {cluster.b.remark}"
+        f"A delivered {a} and B {b}, expected {PACKETS} and 0{cluster.b.remark}"
     )
     windows = [node.replay(sa).received for node in cluster.nodes]
     assert windows == [PACKETS, PACKETS], f"the windows are at {windows}, expected 160 at both"
@@ -154,7 +154,7 @@ def test_each_of_several_segments_has_one_node(cluster: Cluster, total: int) -> 
     expected = [20 * (segment % 2) for segment in segments]
     assert (a, b) == (expected, [20 - count for count in expected]), (
         f"by segment A delivered {a} and B {b} of 20, expected {expected} and the rest"
-        f" {cluster.b.remark}"
+        f"{cluster.b.remark}"
     )
     windows = {node.replay(sa).received for node in cluster.nodes for sa in sas}
     assert windows == {16, 20}, f"the windows are at {windows}, expected 20, and 16 where passive"
@@ -168,7 +168,7 @@ def test_of_one_segment_one_node_is_active(cluster: Cluster) -> None:
     sealer = cluster.a.sealer(sa)
     cluster.arrive(sealer.datagram(number, PORT) for number in range(1, 21))
     a, b = len(cluster.a.delivered(20)), len(cluster.b.delivered())
-    assert (a, b) == (20, 0), f"A delivered {a} and B {b}, expected 20 and 0 {cluster.b.remark}"
+    assert (a, b) == (20, 0), f"A delivered {a} and B {b}, expected 20 and 0{cluster.b.remark}"
 
 
 @pytest.mark.proof(
@@ -189,7 +189,7 @@ def test_of_all_and_of_no_segment(cluster: Cluster) -> None:
                 node.take_over(1, 2)
     assert delivered == [0, 40], (
         f"owned by nobody and then by both it was delivered {delivered[0]} and {delivered[1]}"
-        f" times, expected 0 and 40 {cluster.a.remark}"
+        f" times, expected 0 and 40{cluster.a.remark}"
     )
 
 
@@ -264,7 +264,7 @@ def test_asynchronous_crypto_follows(passive: Node) -> None:
         passive.xfrm.flush()
     assert used, f"{driver} has no user, expected the SA"
     assert delivered == 0, (
-        f"the passive node delivered {delivered} of 64 packets, expected 0 {passive.remark}"
+        f"the passive node delivered {delivered} of 64 packets, expected 0{passive.remark}"
     )
     assert seen == Followed(64, 4), f"by cryptd the passive node has {seen}, expected (64, 4)"
 
@@ -326,7 +326,7 @@ def test_without_a_window_nothing_is_decrypted(passive: Node) -> None:
         passive.link.send(sealer.datagram(number, PORT))
     delivered = len(passive.delivered())
     assert delivered == 0, (
-        f"the passive node delivered {delivered} of 64 packets, expected 0 {passive.remark}"
+        f"the passive node delivered {delivered} of 64 packets, expected 0{passive.remark}"
     )
     decrypted = passive.dumped(sa).packets
     assert decrypted == 0, f"an SA without a window decrypted {decrypted} packets, expected 0"
@@ -345,7 +345,7 @@ def test_packets_without_an_sa_go_by_their_source(plug: Callable[..., Node]) -> 
     delivered = len(node.delivered())
     assert delivered == 0, (
         f"packets without an SA: {delivered} delivered by who is not responsible, expected 0"
-        f" {node.remark}"
+        f"{node.remark}"
     )
     node.take_over(own)
     # Conntrack has forgotten the packet that was dropped before it was confirmed.
@@ -369,7 +369,7 @@ def test_ike_over_port_4500_goes_by_its_source(passive: Node) -> None:
         got = received(daemon)
         assert len(got) == 0, (
             f"IKE over port 4500: {len(got)} delivered by who is not responsible, expected 0"
-            f" {passive.remark}"
+            f"{passive.remark}"
         )
         passive.take_over(2)
         passive.link.send(packet)
@@ -430,6 +430,6 @@ def test_the_hook_decides_by_the_hash(plug: Callable[..., Node]) -> None:
     own = {spi for spi in spis if sa_segment(IPV4.cluster, spi, total) in owned}
     assert tried <= own, (
         f"the kernel let in {len(tried - own)} of 192 random SAs that are another node's"
-        f" {node.remark}"
+        f"{node.remark}"
     )
     assert tried == own, f"the kernel dropped {len(own - tried)} of 192 random SAs that are its own"
