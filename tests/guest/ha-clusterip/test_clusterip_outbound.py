@@ -21,14 +21,13 @@ import sealing
 import xfrm_attributes as xa
 import xfrm_structures as xs
 from async_crypto import asynchronous, in_use
-from cluster import IPV4, MAC, PATIENCE, PEER_MAC, PORT, Cluster, two_nodes
+from cluster import IPV4, JUMP, MAC, PATIENCE, PEER_MAC, PORT, Cluster, two_nodes
 from namespaces import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKETS = 160
-JUMP = 0xFFFFFFFF // 16
 MODES = pytest.mark.parametrize(
     "mode", [xs.MODE_TRANSPORT, xs.MODE_TUNNEL], ids=["transport", "tunnel"]
 )
@@ -301,7 +300,7 @@ def test_only_the_segments_sas_of_the_address_move_on(cluster: Cluster) -> None:
 def test_under_traffic_no_number_leaves_twice(cluster: Cluster) -> None:
     cluster.rule(2)
     cluster.a.take_over(1)
-    sa = cluster.add(cluster.a.outbound(1, 2))
+    cluster.add(cluster.a.outbound(1, 2))
     over = threading.Event()
     senders = []
     for node in cluster.nodes:
