@@ -91,7 +91,8 @@ class Node:
     """One member of a cluster, or a host that happens to have its address.
 
     ``own`` is an address of its own, which no rule is about. ``refused`` is what
-    iptables-legacy said to the last rule, "" when it was taken.
+    iptables-legacy said to the last rule, "" when it was taken; ``switch_name`` is
+    what the file of its segments is called if not by the cluster's address.
     """
 
     namespace: Namespace
@@ -103,6 +104,7 @@ class Node:
     inner: socket.socket
     marker: socket.socket
     refused: str = "there is no rule"
+    switch_name: str = ""
     _marks: int = 0
     _got: list[str] = field(default_factory=list)
 
@@ -145,7 +147,8 @@ class Node:
     @property
     def switch(self) -> Path:
         """The file that tells it which segments it owns; only from inside its namespace."""
-        return Path("/proc/thread-self/net/ipt_CLUSTERIP", self.ends.cluster)
+        name = self.switch_name or self.ends.cluster
+        return Path("/proc/thread-self/net/ipt_CLUSTERIP", name)
 
     def write(self, text: str) -> None:
         """Write to that file in one go, OSError being as the kernel answers."""
