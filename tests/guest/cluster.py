@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import sealing
+import xfrm_attributes as xa
 import xfrm_structures as xs
 from namespaces import Namespace, SetUpError, namespace, wait_until
 from segment_hash import spi_in
 from wire import Wire, wire
-from xfrm_attributes import Replay
 from xfrm_netlink import XfrmSocket
 
 if TYPE_CHECKING:
@@ -221,9 +221,9 @@ class Node:
             raise SetUpError(f"{self.label} has no SA of the SPI {made.spi:#x} any more")
         return found
 
-    def replay(self, made: xs.Sa) -> Replay:
+    def replay(self, made: xs.Sa) -> xa.Replay:
         """Return where an SA's counting is."""
-        return Replay.of(dict(self.dumped(made).attributes))
+        return xa.Replay.of(dict(self.dumped(made).attributes))
 
     def settle(self) -> None:
         """Wait until all that was put on the link before has been dealt with."""
@@ -289,6 +289,31 @@ class Node:
 
 
 _DIR_FORWARD = 2
+_UDP_ENCAP = 100
+
+
+def encap_socket(where: Namespace) -> socket.socket:
+    """Open the socket through which ESP in UDP over IPv4 arrives."""
+    opened = where.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setsockopt(socket.IPPROTO_UDP, _UDP_ENCAP, xa.ENCAP_UDP)
+    opened.bind(("", sealing.ENCAP_PORT))
+    return opened
+
+
+def xfrm_errors(where: Namespace) -> dict[str, int]:
+    """Return the counters of /proc/net/xfrm_stat that are not zero."""
+    with where.inside():
+        text = Path("/proc/thread-self/net/xfrm_stat").read_text(encoding="ascii")
+    counted = {name: int(number) for name, number in map(str.split, text.splitlines())}
+    return {name: number for name, number in counted.items() if number}
+
+
+def esp_on(plugged: Wire) -> list[bytes]:
+    """Return the packets with ESP, in UDP or not, that left by a wire since the last call."""
+    left = []
+    while packet := plugged.receive(lambda packet: bool(sealing.esp_of(packet)), timeout=0):
+        left.append(packet)
+    return left
 
 
 @contextlib.contextmanager
