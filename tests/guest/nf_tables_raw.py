@@ -25,7 +25,7 @@ from netlink_frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: nf_inet_hooks; the last two are the extension's.
 PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING = range(5)
@@ -167,8 +167,11 @@ class Table:
         keys = (nested(1, attribute(1, struct.pack("=I", number))) for number in numbers)
         return self._name + _text(2, name) + nested(3, *(nested(1, key) for key in keys))
 
-    def apply(self, *requests: Request) -> None:
-        """Do all of it or nothing; NetlinkRefusedError names the request refused."""
+    def apply(self, *requests: Request, write: Callable[[int, bytes], object] = os.write) -> None:
+        """Do all of it or nothing; NetlinkRefusedError names the request refused.
+
+        ``write`` is how it is given to the kernel.
+        """
         mark = struct.pack("!BBH", 0, 0, _NF_TABLES)
         first, *numbers, last = (next(self._sequence) for _ in range(len(requests) + 2))
         batch = [_frame(_BATCH_BEGIN, 0, first, mark)]
@@ -179,7 +182,7 @@ class Table:
         batch.append(_frame(_BATCH_END, 0, last, mark))
         # A socket each time: what a refused batch leaves unread is of no interest.
         with self._socket() as netlink:
-            os.write(netlink.fileno(), b"".join(batch))
+            write(netlink.fileno(), b"".join(batch))
             for number, request in zip(numbers, requests, strict=True):
                 netlink.replies(request.label, number)
 

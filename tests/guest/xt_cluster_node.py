@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cluster import PORT
 from netlink_frames import NetlinkRefusedError
 from xt_cluster_rules import FILE, RULE, Plan, Rules
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import xfrm_structures as xs
     from cluster import Cluster, Node
 
@@ -51,15 +54,13 @@ class Member:
         """What an assertion adds, so that refused rules are known as the cause."""
         return f" ({self.refused})" if self.refused else ""
 
-    def takes(self, made: xs.Sa, numbers: range, *, expected: int) -> int:
-        """Let packets of an SA arrive; return how many were delivered."""
+    def takes(self, made: xs.Sa, numbers: Iterable[int], *, expected: int = 0) -> int:
+        """Let packets of an SA arrive; return how many of them were delivered."""
+        self.node.forget()
         sealer = self.node.sealer(made)
         for number in numbers:
             self.node.link.send(sealer.datagram(number, PORT))
         return len(self.node.delivered(expected))
-
-
-PORT = 4242
 
 
 @dataclass
@@ -77,6 +78,12 @@ class Members:
         """Make the rules of both."""
         for member, segments in zip((self.a, self.b), owned, strict=True):
             member.join(total, *segments, by=by)
+
+    def leave(self) -> None:
+        """Take the rules away."""
+        for member in (self.a, self.b):
+            if not member.refused:
+                member.rules.leave()
 
     def fail_over(self, segment: int) -> None:
         """Let B own a segment of A's."""
