@@ -200,10 +200,10 @@ def sa(
     )
 
 
-def ah_sa(source: str, destination: str, spi: int) -> xs.Sa:
+def ah_sa(source: str, destination: str, spi: int, *, mode: int = xs.MODE_TRANSPORT) -> xs.Sa:
     """Return an SA for AH that Sealer has the key of."""
     auth = xa.authentication("hmac(sha256)", AH_KEY, _AH_ICV * 8)
-    return xs.Sa(source, destination, spi, xs.PROTO_AH, attributes=(auth,))
+    return xs.Sa(source, destination, spi, xs.PROTO_AH, mode, attributes=(auth,))
 
 
 def with_esn(made: xs.Sa, *, sequence: int = 0, out_sequence: int = 0, window: int = 32) -> xs.Sa:

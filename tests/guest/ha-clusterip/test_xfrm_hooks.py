@@ -473,7 +473,8 @@ def test_nft_works_out_the_segment_of_an_sa(host: Host) -> None:
         expected[1] + expected[3],
     )
     assert found == wanted_counts, (
-        f"by nft's hash the segments, and 1 and 3 as a set, have {found} SAs, expected {wanted_counts}"
+        f"by nft's hash segments 1 to 4, and 1 and 3 as a set, have {found} SAs, expected"
+        f" {wanted_counts}"
     )
 
 
