@@ -91,7 +91,8 @@ class Node:
     """One member of a cluster, or a host that happens to have its address.
 
     ``own`` is an address of its own, which no rule is about. ``refused`` is what
-    iptables-legacy said to the last rule, "" when it was taken.
+    iptables-legacy said to the last rule, "" when it was taken; ``switch_name`` is
+    what the file of its segments is called if not by the cluster's address.
     """
 
     namespace: Namespace
@@ -103,6 +104,7 @@ class Node:
     inner: socket.socket
     marker: socket.socket
     refused: str = "there is no rule"
+    switch_name: str = ""
     _marks: int = 0
     _got: list[str] = field(default_factory=list)
 
@@ -145,7 +147,8 @@ class Node:
     @property
     def switch(self) -> Path:
         """The file that tells it which segments it owns; only from inside its namespace."""
-        return Path("/proc/thread-self/net/ipt_CLUSTERIP", self.ends.cluster)
+        name = self.switch_name or self.ends.cluster
+        return Path("/proc/thread-self/net/ipt_CLUSTERIP", name)
 
     def write(self, text: str) -> None:
         """Write to that file in one go, OSError being as the kernel answers."""
@@ -374,6 +377,7 @@ class Segment:
 
     def __init__(self, peer: Namespace) -> None:
         """Open it."""
+        self._peer = peer
         self._socket = peer.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
         self._socket.bind((BRIDGE, _ETH_P_ALL))
@@ -392,6 +396,18 @@ class Segment:
         """Send a frame as it is."""
         self._socket.send(frame)
 
+    def send_large(self, packet: bytes, to: Node, segment: int) -> None:
+        """Send an IPv4 packet of TCP to one node, to be cut into segments where it leaves."""
+        with to.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW) as opened:
+            opened.bind((to.device, 0))
+            mac = opened.getsockname()[4]
+        with self._peer.socket(socket.AF_PACKET, socket.SOCK_RAW) as opened:
+            opened.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
+            opened.bind((BRIDGE, 0))
+            # struct virtio_net_hdr: the checksum is to be finished, TCP over IPv4 to be cut.
+            head = struct.pack("=BBHHHH", 1, 1, 14 + 40, segment, 14 + 20, 16)
+            opened.send(head + mac + _mac(PEER_MAC) + b"\x08\x00" + packet)
+
     def frames(self) -> list[bytes]:
         """Return the frames that arrived at the peer since the last call."""
         found = []
@@ -409,6 +425,8 @@ class Segment:
 
 
 BRIDGE = "bridge"
+_SOL_PACKET = 263
+_PACKET_VNET_HDR = 15
 _IP = (b"\x08\x00", b"\x86\xdd")
 
 

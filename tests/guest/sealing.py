@@ -50,6 +50,22 @@ def udp_datagram(source: str, destination: str, ports: tuple[int, int], data: by
     return bare[:6] + _checksum(pseudo + bare) + bare[8:]
 
 
+def tcp_syn(source: str, destination: str, ports: tuple[int, int]) -> bytes:
+    """Return the TCP header that asks for a connection over IPv4."""
+    bare = struct.pack("!HHIIHHHH", *ports, 1, 0, 5 << 12 | 2, 1000, 0, 0)
+    pseudo = _addresses(source, destination) + struct.pack("!HH", socket.IPPROTO_TCP, len(bare))
+    return bare[:16] + _checksum(pseudo + bare) + bare[18:]
+
+
+def large_tcp_packet(source: str, destination: str, data: bytes) -> bytes:
+    """Return an IPv4 packet of TCP whose checksum, of the addresses only, a device is to finish."""
+    ends = _addresses(source, destination)
+    pseudo = ends + struct.pack("!HH", socket.IPPROTO_TCP, 20 + len(data))
+    begun = bytes(byte ^ 0xFF for byte in _checksum(pseudo))
+    head = struct.pack("!HHIIHH", 40000, 80, 1, 1, 5 << 12 | 0x10, 1000)
+    return ip_packet(source, destination, socket.IPPROTO_TCP, head + begun + bytes(2) + data)
+
+
 def udp_packet(source: str, destination: str, port: int, data: bytes) -> bytes:
     """Return a packet with a datagram from a port to the same."""
     datagram = udp_datagram(source, destination, (port, port), data)
@@ -88,16 +104,15 @@ class Sealer:
     ) -> bytes:
         """Return an IP packet with a UDP datagram in ESP or AH; its data is the number."""
         inside = udp_datagram(*self.ends, (port, port), data or str(sequence).encode())
+        return self.seal(sequence, socket.IPPROTO_UDP, inside, forged=forged)
+
+    def seal(self, sequence: int, proto: int, inside: bytes, *, forged: bool = False) -> bytes:
+        """Return an IP packet with what is of some protocol in ESP or AH."""
         if self.sa.mode == xs.MODE_TUNNEL:
-            inside = ip_packet(*self.ends, socket.IPPROTO_UDP, inside)
-            number = _NEXT_HEADER_OF[inside[0] >> 4]
-        else:
-            number = socket.IPPROTO_UDP
-        sealed = (
-            self._ah(sequence, number, inside)
-            if self._is_ah
-            else self._esp(sequence, number, inside)
-        )
+            inside = ip_packet(*self.ends, proto, inside)
+            proto = _NEXT_HEADER_OF[inside[0] >> 4]
+        seal = self._ah if self._is_ah else self._esp
+        sealed = seal(sequence, proto, inside)
         return _with_last_bit_turned(sealed, self._icv_end(sealed)) if forged else sealed
 
     @property

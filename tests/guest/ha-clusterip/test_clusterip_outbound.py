@@ -170,6 +170,27 @@ def test_asynchronous_crypto_leaves_once(cluster: Cluster) -> None:
     )
 
 
+@pytest.mark.proof(red=r"of one large packet 20 segments left for 10 numbers, expected 10")
+@pytest.mark.parametrize("encap", [False, True], ids=["esp", "esp-in-udp"])
+def test_each_segment_of_a_large_packet_leaves_once(cluster: Cluster, *, encap: bool) -> None:
+    cluster.rule(2)
+    cluster.a.take_over(1)
+    ports = (xa.encap(sealing.ENCAP_PORT, sealing.ENCAP_PORT),) if encap else ()
+    sa = cluster.add(cluster.a.outbound(1, 2, *ports, mode=xs.MODE_TUNNEL))
+    packet = sealing.large_tcp_packet("10.80.0.9", IPV4.behind_peer, bytes(1000))
+    for node in cluster.nodes:
+        node.namespace.sysctl("net/ipv4/ip_forward", 1)
+        cluster.segment.send_large(packet, node, 100)
+        node.settle()
+        node.namespace.sysctl("net/ipv4/ip_forward", 0)
+    left = [sealing.sequence_of(packet) for packet in cluster.segment.esp()]
+    assert sorted(left) == list(range(1, 11)), (
+        f"of one large packet {len(left)} segments left for 10 numbers, expected 10"
+        f"{cluster.b.remark}"
+    )
+    assert sent(cluster, sa) == [10, 10], f"the numbers are at {sent(cluster, sa)}, expected 10, 10"
+
+
 @pytest.mark.proof(red=r"after the failover A sent 20 and B 20, expected 0 and 20")
 @MODES
 def test_after_a_failover_the_numbers_go_on_far_ahead(cluster: Cluster, mode: int) -> None:
@@ -415,6 +436,56 @@ def test_what_came_for_the_virtual_gateway_is_forwarded(cluster: Cluster) -> Non
     inside = cluster.a.sealer(sa).open(left[0])
     assert socket.inet_ntoa(inside[12:16]) == behind, f"inside ESP is {inside!r}, from another"
     assert sent(cluster, sa) == [20, 20], f"the numbers are at {sent(cluster, sa)}, expected 20, 20"
+
+
+@pytest.mark.proof(red=r"of 20 packets out of a tunnel 0 were forwarded, expected 20")
+def test_what_came_out_of_a_tunnel_is_forwarded_once(cluster: Cluster) -> None:
+    cluster.rule(2)
+    cluster.a.take_over(1)
+    sa = cluster.add(cluster.a.inbound(1, 2, mode=xs.MODE_TUNNEL))
+    behind = "10.80.0.9"
+    for node in cluster.nodes:
+        node.namespace.ip(f"route add {behind}/32 via {IPV4.peer} dev {node.device}")
+        node.namespace.sysctl("net/ipv4/ip_forward", 1)
+    sealer = sealing.Sealer(sa, (IPV4.behind_peer, behind))
+    cluster.arrive(sealer.datagram(number, PORT) for number in range(1, 21))
+    for node in cluster.nodes:
+        node.settle()
+        node.namespace.sysctl("net/ipv4/ip_forward", 0)
+        node.namespace.ip(f"route del {behind}/32")
+    packets = [frame[14:] for frame in cluster.segment.frames() if frame[12:14] == b"\x08\x00"]
+    forwarded = [packet[28:] for packet in packets if packet[16:20] == socket.inet_aton(behind)]
+    expected = [str(number).encode() for number in range(1, 21)]
+    assert forwarded == expected, (
+        f"of 20 packets out of a tunnel {len(forwarded)} were forwarded, expected 20"
+        f"{cluster.a.remark}"
+    )
+
+
+@pytest.mark.proof(red=r"TCP through the cluster was answered by 0 SYN.ACK, expected 1")
+def test_tcp_is_answered(cluster: Cluster) -> None:
+    cluster.rule(2)
+    cluster.a.take_over(1)
+    inbound, outbound = cluster.a.inbound(1, 2), cluster.a.outbound(1, 2)
+    for sa in (inbound, outbound):
+        cluster.add(sa)
+    syn = sealing.tcp_syn(IPV4.peer, IPV4.cluster, (40000, PORT))
+    with contextlib.ExitStack() as undo:
+        for node in cluster.nodes:
+            listening = undo.enter_context(
+                node.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+            )
+            listening.bind((IPV4.cluster, PORT))
+            listening.listen()
+        cluster.segment.send(cluster.a.sealer(inbound).seal(1, socket.IPPROTO_TCP, syn))
+        for node in cluster.nodes:
+            node.settle()
+        left = cluster.segment.esp()
+    flags = [cluster.a.sealer(outbound).open(packet)[13] for packet in left]
+    assert flags == [0x12], (
+        f"TCP through the cluster was answered by {flags.count(0x12)} SYN|ACK, expected 1"
+        f"{cluster.a.remark}"
+    )
 
 
 @pytest.mark.proof(red=r"the cluster's address is at \[.*\], expected \['01:00:5e:00:09:01'\]")

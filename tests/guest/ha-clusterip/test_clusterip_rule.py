@@ -172,7 +172,7 @@ def test_a_file_held_open_outlives_its_rule(node: Node) -> None:
     with node.namespace.inside():
         descriptor = os.open(node.switch, os.O_RDWR)
     node.without_rules()
-    answers = []
+    answers: list[int | str] = []
     for text in (b"+1", b"-1"):
         try:
             answers.append(os.write(descriptor, text))
