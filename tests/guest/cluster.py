@@ -38,7 +38,7 @@ MAC = "01:00:5e:00:09:01"
 PEER_MAC = "02:00:00:00:09:02"
 PORT = 4242
 MARKER_PORT = 4243
-PATIENCE = 5
+PATIENCE = 15
 #: How far a change of segments moves the numbers on: 1/16 of what 32 bits hold.
 JUMP = 0xFFFFFFFF // 16
 
@@ -357,6 +357,7 @@ def _node(where: Namespace, link: Link, ends: Ends, own: str, device: str) -> It
         inner = undo.enter_context(receiver(where, ends, PORT))
         inner.settimeout(0)
         marker = undo.enter_context(receiver(where, ends, MARKER_PORT))
+        marker.settimeout(PATIENCE)
         yield Node(where, link, ends, own, device, xfrm, inner, marker)
 
 
