@@ -24,7 +24,7 @@ import xfrm_structures as xs
 import xt_cluster_rules
 from cluster import IPV4, IPV6, PATIENCE, PORT, Cluster, Ends, Node, esp_on, lone_node, two_nodes
 from namespaces import Namespace, wait_until
-from segment_hash import sa_segment
+from segment_hash import sa_segment, spi_in
 from xt_cluster_node import Member, Members
 from xt_cluster_rules import FILE, INVERT, JUMP, RULE, SET, SPI, Match, mask_of
 
@@ -279,6 +279,25 @@ def test_only_the_segments_sas_of_the_address_move_on(
         )
         numbers = {node.replay(sas[name]).sent for name in expected}
         assert numbers == {times * JUMP}, f"moved to {numbers}, expected {times} x {JUMP}"
+
+
+@pytest.mark.control
+@ENDS
+def test_ipcomp_goes_with_its_esp(plug: Callable[[Ends], tuple[Member, Wire]], ends: Ends) -> None:
+    member, plugged = plug(ends)
+    node = member.join(2, 1).node
+    esp = node.outbound(1, 2)
+    cpi = spi_in(esp.destination, 2, 2)
+    deflate = (xa.compression("deflate"),)
+    comp = xs.Sa(esp.source, esp.destination, cpi, xs.PROTO_COMP, attributes=deflate)
+    for sa in (esp, comp):
+        node.xfrm.add(sa)
+    templates = [xs.Template(sa.source, sa.destination, sa.proto, sa.mode) for sa in (comp, esp)]
+    selector = xs.Selector(*(f"{end}/{ends.bits}" for end in (esp.source, esp.destination)))
+    node.xfrm.add_policy(xs.Policy(selector, xs.DIR_OUT, templates[0], further=(templates[1],)))
+    node.emit(esp, range(20))
+    left = len(esp_on(plugged))
+    assert left == 20, f"through IPComp of segment 2 and its own ESP {left} of 20 packets left"
 
 
 @pytest.mark.proof(red=r"a filter chain at hook 9 refused: Operation not supported")
