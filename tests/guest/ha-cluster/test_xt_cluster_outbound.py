@@ -293,7 +293,7 @@ def test_ipcomp_goes_with_its_esp(plug: Callable[[Ends], tuple[Member, Wire]], e
     for sa in (esp, comp):
         node.xfrm.add(sa)
     templates = [xs.Template(sa.source, sa.destination, sa.proto, sa.mode) for sa in (comp, esp)]
-    selector = xs.Selector(*(f"{end}/{ends.bits}" for end in (esp.source, esp.destination)))
+    selector = xs.Selector(f"{esp.source}/{ends.bits}", f"{esp.destination}/{ends.bits}")
     node.xfrm.add_policy(xs.Policy(selector, xs.DIR_OUT, templates[0], further=(templates[1],)))
     node.emit(esp, range(20))
     left = len(esp_on(plugged))
