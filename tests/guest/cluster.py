@@ -18,6 +18,7 @@ import os
 import select
 import socket
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -107,6 +108,7 @@ class Node:
     switch_name: str = ""
     _marks: int = 0
     _got: list[str] = field(default_factory=list)
+    _errors: Counter[str] = field(default_factory=Counter)
 
     @property
     def label(self) -> str:
@@ -293,6 +295,11 @@ class Node:
         if not self.refused:
             self.without_rules()
         self.forget()
+        self._errors = _xfrm_errors(self.namespace)
+
+    def errors(self) -> dict[str, int]:
+        """Return what XFRM has counted as errors since it was cleared."""
+        return dict(_xfrm_errors(self.namespace) - self._errors)
 
 
 def segments_by_jumps(node: Node, total: int) -> dict[tuple[str, int], int]:
@@ -326,12 +333,11 @@ def encap_socket(where: Namespace) -> socket.socket:
     return opened
 
 
-def xfrm_errors(where: Namespace) -> dict[str, int]:
-    """Return the counters of /proc/net/xfrm_stat that are not zero."""
+def _xfrm_errors(where: Namespace) -> Counter[str]:
+    """Return the counters of /proc/net/xfrm_stat."""
     with where.inside():
         text = Path("/proc/thread-self/net/xfrm_stat").read_text(encoding="ascii")
-    counted = {name: int(number) for name, number in map(str.split, text.splitlines())}
-    return {name: number for name, number in counted.items() if number}
+    return Counter({name: int(number) for name, number in map(str.split, text.splitlines())})
 
 
 def esp_on(plugged: Wire) -> list[bytes]:
@@ -371,6 +377,33 @@ def lone_node(
         _node(where, plugged, ends, ends.own[0], Wire.DEVICE) as node,
     ):
         yield node, plugged
+
+
+class Wired:
+    """Nodes on a wire each, made when first asked for and shared by a file's tests."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        self._undo = contextlib.ExitStack()
+        self._nodes: dict[tuple[Ends, bool], tuple[Node, Wire]] = {}
+
+    def close(self) -> None:
+        """Take all away."""
+        self._undo.close()
+
+    def node(self, ends: Ends = IPV4, *, gro: bool = False) -> tuple[Node, Wire]:
+        """Give the node of a family, whose packets pass GRO or not, and its wire."""
+        if (ends, gro) not in self._nodes:
+            where = self._undo.enter_context(namespace("the node"))
+            made = self._undo.enter_context(lone_node(where, gro=gro, ends=ends))
+            self._nodes[ends, gro] = made
+        return self._nodes[ends, gro]
+
+    def clear(self) -> None:
+        """Make them hosts without rules and SAs again."""
+        for node, plugged in self._nodes.values():
+            node.clear()
+            esp_on(plugged)
 
 
 class Segment:
