@@ -32,7 +32,6 @@ from cluster import (
     encap_socket,
     lone_node,
     two_nodes,
-    xfrm_errors,
 )
 from namespaces import Namespace, wait_until
 from segment_hash import sa_segment, source_segment, spi_in
@@ -98,7 +97,7 @@ def follows(member: Member, sa: xs.Sa, numbers: range, *, top: int, decrypted: i
     assert seen == (top, decrypted), (
         f"its window is at {seen[0]} after {seen[1]} decrypted, expected {top} after {decrypted}"
     )
-    errors = xfrm_errors(node.namespace)
+    errors = node.errors()
     assert errors == {}, f"following counts as {errors}, expected no error of XFRM"
 
 
@@ -122,7 +121,7 @@ def test_one_node_delivers_and_the_other_follows(members: Members, by: str, mode
     assert windows == [PACKETS, PACKETS], f"the windows are at {windows}, expected 160 at both"
     decrypted = [node.dumped(sa).packets for node in cluster.nodes]
     assert decrypted == [PACKETS, 10], f"the nodes decrypted {decrypted}, expected [160, 10]"
-    errors = [xfrm_errors(node.namespace) for node in cluster.nodes]
+    errors = [node.errors() for node in cluster.nodes]
     assert errors == [{}, {}], f"the nodes count the errors {errors}, expected none"
 
 
