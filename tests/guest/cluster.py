@@ -353,8 +353,8 @@ def _node(where: Namespace, link: Link, ends: Ends, own: str, device: str) -> It
     """Make a namespace, whose device is there, a node without a rule."""
     with contextlib.ExitStack() as undo:
         where.ip(
-            f"addr add {own}/{ends.bits} dev {device}",
-            f"addr add {ends.behind_cluster}/{ends.bits} dev lo",
+            f"addr add {own}/{ends.bits} dev {device}{_nodad(ends)}",
+            f"addr add {ends.behind_cluster}/{ends.bits} dev lo{_nodad(ends)}",
             f"route add {ends.nets[1]} via {ends.peer} dev {device} onlink"
             f" src {ends.behind_cluster}",
         )
@@ -532,7 +532,7 @@ def two_nodes(ends: Ends = IPV4) -> Iterator[Cluster]:
         nodes = []
         for member, own in zip(members, ends.own, strict=True):
             member.ip(
-                f"addr add {ends.cluster}/{_prefix(ends)} dev {DEVICE}",
+                f"addr add {ends.cluster}/{_prefix(ends)} dev {DEVICE}{_nodad(ends)}",
                 f"link set {DEVICE} up",
                 f"neigh add {ends.peer} lladdr {PEER_MAC} dev {DEVICE} nud permanent",
             )
@@ -546,6 +546,11 @@ def two_nodes(ends: Ends = IPV4) -> Iterator[Cluster]:
 
 
 DEVICE = "net"
+
+
+def _nodad(ends: Ends) -> str:
+    """Return what makes an address one to use at once: even on lo a work queue says so else."""
+    return " nodad" if ends.bits == 128 else ""
 
 
 def _prefix(ends: Ends) -> int:
