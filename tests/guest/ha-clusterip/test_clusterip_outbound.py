@@ -462,6 +462,24 @@ def test_what_came_out_of_a_tunnel_is_forwarded_once(cluster: Cluster) -> None:
     )
 
 
+@pytest.mark.control
+def test_what_no_sa_is_for_is_not_forwarded_by_both(cluster: Cluster) -> None:
+    cluster.rule(2)
+    cluster.a.take_over(1)
+    stranger = "10.77.1.9"
+    for node in cluster.nodes:
+        node.namespace.ip(f"route add {stranger}/32 via {IPV4.peer} dev {node.device}")
+        node.namespace.sysctl("net/ipv4/ip_forward", 1)
+        cluster.segment.send(sealing.udp_packet("10.80.0.9", stranger, PORT, b"plain"))
+    for node in cluster.nodes:
+        node.settle()
+        node.namespace.sysctl("net/ipv4/ip_forward", 0)
+        node.namespace.ip(f"route del {stranger}/32")
+    packets = [frame[14:] for frame in cluster.segment.frames() if frame[12:14] == b"\x08\x00"]
+    forwarded = [packet for packet in packets if packet[16:20] == socket.inet_aton(stranger)]
+    assert forwarded == [], f"{len(forwarded)} packets were forwarded in the clear, expected none"
+
+
 @pytest.mark.proof(red=r"TCP through the cluster was answered by 0 SYN.ACK, expected 1")
 def test_tcp_is_answered(cluster: Cluster) -> None:
     cluster.rule(2)
