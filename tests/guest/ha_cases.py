@@ -10,6 +10,7 @@ not look at: each single packet of a failover.
 from __future__ import annotations
 
 import contextlib
+import platform
 import re
 import socket
 import time
@@ -87,7 +88,6 @@ def expect_state(made: Cluster, gateway: str, peer: str, state: str) -> None:
 
 def expect_ping(made: Cluster, peer: str) -> None:
     """Assert that a peer reaches venus with one echo request."""
-    made.net.tap.forget()
     ping = ["ping", "-n", "-c", "1", "-W", "5", INSIDE["venus"]]
     with contextlib.suppress(SetUpError):
         said = made.net.hosts[peer].run(ping)
@@ -148,25 +148,39 @@ def fail_over(made: Cluster, flow: Traffic, victim: str) -> Failover:
     return Failover(killed, taken, resumed, list(made.net.tap.look()))
 
 
-def as_record(made: Cluster, seen: Failover) -> dict[str, Any]:
-    """Return a failover for a picture: what each packet was, and whose it had to be."""
+def as_record(made: Cluster, flow: Traffic, seen: Failover) -> dict[str, Any]:
+    """Return a failover for docs/draw_failover.py; all times are seconds from its first packet."""
     start = seen.packets[0].at
     segments = {sa.spi: made.segment(sa) for name in GATEWAYS for sa in made.states(name)}
-    rows = []
-    for packet in seen.packets:
-        if packet.esp is not None:
-            spi, number = packet.esp
-            ends = [packet.source, packet.destination]
-            row = [packet.at - start, packet.host, "esp", *ends, spi, number, segments.get(spi, 0)]
-            rows.append(row)
-    for way, there in (("to venus", True), ("to peer", False)):
-        rows += [
-            [packet.at - start, packet.host, way, *said.split()]
-            for said, packet in delivered(seen.packets, to_venus=there)
-        ]
-    times = {"killed": seen.killed - start, "taken": seen.taken - start}
-    resumed = {peer: at - start for peer, at in seen.resumed.items()}
-    return {**times, "resumed": resumed, "segments": made.case.segments, "packets": rows}
+    esp = [
+        (each.at - start, each.host, each.source, each.destination, *(each.esp or (0, 0)))
+        for each in esp_of(seen.packets, *GATEWAYS, *PEERS)
+    ]
+    return {
+        "kernel": platform.release(),
+        "killed": seen.killed - start,
+        "taken": seen.taken - start,
+        "resumed": {peer: at - start for peer, at in seen.resumed.items()},
+        "segments": {f"{spi:08x}": segment for spi, segment in segments.items()},
+        # When, who, from, to, SPI, sequence number.
+        "esp": [(round(at, 4), *rest) for at, *rest in esp],
+        # When a peer sent a datagram, who and the number; when which gateway passed it on to venus.
+        "sent": [
+            (round(each.at - start, 4), peer, each.number)
+            for peer in PEERS
+            for each in flow.sent[peer]
+            if start <= each.at <= seen.packets[-1].at
+        ],
+        "to_venus": [
+            (round(each.at - start, 4), each.host, *said.split())
+            for said, each in delivered(seen.packets)
+        ],
+        # When venus sent which peer an answer.
+        "from_venus": [
+            (round(each.at - start, 4), *said.split())
+            for said, each in delivered(seen.packets, to_venus=False)
+        ],
+    }
 
 
 class HaCase:
@@ -238,6 +252,7 @@ class BothActive(HaCase):
     @each_peer
     def test_a_ping_is_esp_on_the_wire_both_ways(self, made: Cluster, peer: str) -> None:
         made = running(made)
+        made.net.tap.forget()
         expect_ping(made, peer)
         ways = [(each.source, each.destination) for each in esp_of(made.net.tap.look(), *GATEWAYS)]
         assert ways == [(VIRTUAL, OUTSIDE[peer])], f"the gateways sent ESP {ways}, expected one"
@@ -297,10 +312,10 @@ class BothActive(HaCase):
     @proof
     @slow
     def test_traffic_resumes_when_a_gateway_is_killed(
-        self, made: Cluster, failover: Failover, record_property: Any
+        self, made: Cluster, flow: Traffic, failover: Failover, record_property: Any
     ) -> None:
         made = running(made)
-        record_property("failover", as_record(made, failover))
+        record_property("failover", as_record(made, flow, failover))
         for peer in PEERS:
             took = failover.resumed.get(peer, failover.killed + 99) - failover.killed
             assert took <= MOST_SECONDS, (
@@ -351,11 +366,16 @@ class BothActive(HaCase):
         old = [each for each in esp_of(failover.packets, peer) if each.at < failover.killed]
         assert len(old) >= ENOUGH, f"{len(old)} packets of {peer} were captured before the kill"
         made.net.tap.forget()
+        before = made.replays("moon")
         inject(made, peer, old)
-        wait_until(lambda: len(esp_of(made.net.tap.look(), peer)) >= len(old), seconds=5)
+        # What is sent after them comes after them.
         expect_ping(made, peer)
+        refused = made.replays("moon") - before
         came = [said for said, _ in delivered(made.net.tap.look())]
         assert not came, f"{len(came)} of {len(old)} replayed packets reached venus: {came[:5]}"
+        assert refused == len(old), (
+            f"moon's XfrmInStateSeqError counts {refused} for {len(old)} replayed packets"
+        )
 
     @proof
     @slow
@@ -446,6 +466,7 @@ class ActivePassive(HaCase):
     @each_peer
     def test_a_ping_goes_through_the_active_gateway(self, made: Cluster, peer: str) -> None:
         made = running(made)
+        made.net.tap.forget()
         expect_ping(made, peer)
         outside = {
             each for each in esp_of(made.net.tap.look(), *GATEWAYS) if each.source == VIRTUAL
@@ -462,9 +483,11 @@ class ActivePassive(HaCase):
 
     @proof
     @slow
-    def test_moon_takes_over(self, made: Cluster, failover: Failover, record_property: Any) -> None:
+    def test_moon_takes_over(
+        self, made: Cluster, flow: Traffic, failover: Failover, record_property: Any
+    ) -> None:
         made = running(made)
-        record_property("failover", as_record(made, failover))
+        record_property("failover", as_record(made, flow, failover))
         for peer in PEERS:
             took = failover.resumed.get(peer, failover.killed + 99) - failover.killed
             assert took <= MOST_SECONDS, (
