@@ -70,10 +70,12 @@ COMMIT
 class Division(Protocol):
     """How a gateway is told which packets are its own.
 
-    ``refusal`` is what a kernel says that does not know how.
+    ``refusal`` is what a kernel says that does not know how, ``files`` are those
+    under /proc/net/ipt_CLUSTERIP to which the ha plugin writes.
     """
 
     refusal: str
+    files: tuple[str, ...]
 
     def put(self, gateway: Namespace, total: int) -> None:
         """Give a gateway its rules, first of all; it owns no segment yet. SetUpError if refused."""
@@ -84,6 +86,7 @@ class ClusterIp:
 
     # Without the target; with the target as it was, which wants a node of its own.
     refusal = r"CLUSTERIP.*(No chain/target/match by that name|Invalid argument)"
+    files = (VIRTUAL, VIRTUAL_INSIDE)
 
     def put(self, gateway: Namespace, total: int) -> None:
         for device, address in ((OUT, VIRTUAL), (IN, VIRTUAL_INSIDE)):
@@ -190,7 +193,7 @@ class Cluster:
             self.undo.callback(charon.process.kill)
 
     def owned(self, name: str) -> dict[str, str]:
-        """Return the segments a gateway's kernel has, by shared address, as its proc files say."""
+        """Return the segments a gateway's kernel has, as each of its proc files says."""
         with self.net.hosts[name].inside():
             folder = Path("/proc/thread-self/net/ipt_CLUSTERIP")
             return {
@@ -198,8 +201,8 @@ class Cluster:
             }
 
     def owns(self, name: str, segments: str) -> bool:
-        """Tell whether a gateway has just these segments of both addresses."""
-        return self.owned(name) == dict.fromkeys((VIRTUAL, VIRTUAL_INSIDE), segments)
+        """Tell whether a gateway has just these segments, as all its files say."""
+        return self.owned(name) == dict.fromkeys(self.division.files, segments)
 
     def order(self, name: str, order: str) -> None:
         """Write to the FIFO of a gateway's plugin: "+1" takes a segment."""
