@@ -86,7 +86,7 @@ class ClusterIp:
 
     # Without the target; with the target as it was, which wants a node of its own.
     refusal = r"CLUSTERIP.*(No chain/target/match by that name|Invalid argument)"
-    files = (VIRTUAL, VIRTUAL_INSIDE)
+    files: tuple[str, ...] = (VIRTUAL, VIRTUAL_INSIDE)
 
     def put(self, gateway: Namespace, total: int) -> None:
         for device, address in ((OUT, VIRTUAL), (IN, VIRTUAL_INSIDE)):
