@@ -19,8 +19,6 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 TEST = "TestBothActive::test_traffic_resumes_when_a_gateway_is_killed"
-VIRTUAL = "192.168.0.5"
-PEERS = {"carol": "192.168.0.100", "dave": "192.168.0.200"}
 COLOURS = {"alice": "#1f6fb4", "moon": "#d4700f"}
 LOST = "#9a9a9a"
 INK = "#24292f"
@@ -28,8 +26,6 @@ INK = "#24292f"
 JUMP = 0xFFFFFFFF // 16
 #: What is drawn before the kill and after the last flow has resumed.
 BEFORE, AFTER = 0.8, 0.9
-#: An answer of venus's that no gateway encrypts within this time was lost.
-SOON = 0.2
 
 WIDTH, HEIGHT = 960, 640
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 104, 56
@@ -38,10 +34,9 @@ GAP_X, GAP_Y = 64, 76
 
 @dataclass
 class Panel:
-    """One direction of one peer: dots as (time, height, who handled it, if anyone did)."""
+    """One flow: dots as (time, sequence number, who handled it, if anyone did)."""
 
     title: str
-    axis: str
     dots: list[tuple[float, int, str]] = field(default_factory=list)
     jumped: bool = False
 
@@ -57,41 +52,29 @@ def record(results: Path) -> dict[str, Any]:
     raise SystemExit(f"{results}: no {TEST} with a failover in it")
 
 
-def inward(seen: dict[str, Any], peer: str) -> Panel:
-    """Return each datagram of a peer's, by which gateway passed it on to venus."""
-    passed = {number: host for _, host, name, number in seen["to_venus"] if name == peer}
-    sent = [(at, number) for at, name, number in seen["sent"] if name == peer]
-    first = sent[0][1]
-    segment = segment_of(seen, PEERS[peer], VIRTUAL)
-    panel = Panel(f"{peer} to venus: the SA is of segment {segment}", "datagram")
-    panel.dots = [(at, number - first, passed.get(str(number), "")) for at, number in sent]
+def panel_of(seen: dict[str, Any], name: str) -> Panel:
+    """Return a flow, each packet by its number.
+
+    What a gateway has to send is ESP when it was handled. What a peer has sent
+    is ESP anyway; it was handled when it was passed on to venus. A gateway
+    takes a number for each datagram, sent or not: one that was lost is where
+    it would have been.
+    """
+    flow = seen["flows"][name]
+    sender, receiver = name.split("-")
+    panel = Panel(f"{sender} to {receiver}: the SA is of segment {flow['segment']}")
+    first_sent = flow["sent"][0][1]
+    lost = [(at, number - first_sent, "") for at, number, came in flow["sent"] if not came]
+    if receiver == "venus":
+        panel.dots = [(at, number - first_sent, host) for at, host, number in flow["delivered"]]
+    else:
+        first = flow["esp"][0][2]
+        for at, host, number in flow["esp"]:
+            jumps, rest = divmod(number - first, JUMP)
+            panel.jumped |= jumps > 0
+            panel.dots.append((at, rest, host))
+    panel.dots += lost
     return panel
-
-
-def outward(seen: dict[str, Any], peer: str) -> Panel:
-    """Return each ESP packet to a peer by its number, and the answers that never became one."""
-    esp = [
-        (at, number, host) for at, host, _, there, _, number in seen["esp"] if there == PEERS[peer]
-    ]
-    segment = segment_of(seen, VIRTUAL, PEERS[peer])
-    panel = Panel(f"venus to {peer}: the SA is of segment {segment}", "sequence number")
-    first = esp[0][1]
-    for at, number, host in esp:
-        jumps, rest = divmod(number - first, JUMP)
-        panel.jumped |= jumps > 0
-        panel.dots.append((at, rest, host))
-    left = [at for at, _, _ in esp]
-    for at, name, _ in seen["from_venus"]:
-        if name == peer and not any(at <= each <= at + SOON for each in left):
-            before = sum(1 for each, name_, _ in seen["from_venus"] if name_ == peer and each < at)
-            panel.dots.append((at, before, ""))
-    return panel
-
-
-def segment_of(seen: dict[str, Any], source: str, destination: str) -> int:
-    """Return the segment of the SA between two addresses."""
-    spi = next(each[4] for each in seen["esp"] if (each[2], each[3]) == (source, destination))
-    return int(seen["segments"][f"{spi:08x}"])
 
 
 @dataclass
@@ -145,19 +128,19 @@ def draw_panel(panel: Panel, frame: Frame, seen: dict[str, Any]) -> list[str]:
         text(
             frame.x - 10,
             frame.y + frame.height / 2,
-            panel.axis,
+            "sequence number, from the first",
             more=f'text-anchor="middle" fill="#57606a" {middle}',
         )
     )
-    second = 0
-    while frame.begin + second * 0.5 <= frame.end + 1e-6:
-        at = frame.begin + second * 0.5
+    for half in range(-2, 20):
+        at = seen["killed"] + half / 2
+        if not frame.shown(at):
+            continue
         x = frame.across(at)
         out.append(f'<line x1="{x:.1f}" y1="{foot}" x2="{x:.1f}" y2="{foot + 4}" stroke="{INK}"/>')
-        if second % 2 == 0:
-            said = f"{at - seen['killed']:+.1f} s"
+        if half % 2 == 0:
+            said = f"{half // 2} s"
             out.append(text(x, foot + 17, said, size=11, more='text-anchor="middle"'))
-        second += 1
     for at, height, host in dots:
         place = f'cx="{frame.across(at):.1f}" cy="{up(height):.1f}"'
         if host:
@@ -165,9 +148,9 @@ def draw_panel(panel: Panel, frame: Frame, seen: dict[str, Any]) -> list[str]:
         else:
             out.append(f'<circle {place} r="2.4" fill="none" stroke="{LOST}"/>')
     if panel.jumped:
-        said = f"from here on + {JUMP:#010x}"
-        x, y = frame.across(seen["taken"]) + 8, foot - 12
-        out.append(text(x, y, said, size=11, more=f'fill="{COLOURS["moon"]}"'))
+        said = f"from here on the numbers are {JUMP:#x} higher"
+        x, y = frame.x + frame.width - 6, foot - 10
+        out.append(text(x, y, said, size=11, more=f'text-anchor="end" fill="{COLOURS["moon"]}"'))
     return out
 
 
@@ -193,13 +176,12 @@ def draw(seen: dict[str, Any]) -> str:
         x = LEFT + 6 + place * 150
         fill = f'fill="{COLOURS[host]}"' if host else f'fill="none" stroke="{LOST}"'
         out += [f'<circle cx="{x}" cy="74" r="4" {fill}/>', text(x + 10, 78, said)]
-    panels = [each(seen, peer) for peer in PEERS for each in (inward, outward)]
-    for place, panel in enumerate(panels):
+    for place, name in enumerate(seen["flows"]):
         column, row = divmod(place, 2)
         frame = Frame(
             LEFT + column * (wide + GAP_X), TOP + 12 + row * (tall + GAP_Y), wide, tall, begin, end
         )
-        out += draw_panel(panel, frame, seen)
+        out += draw_panel(panel_of(seen, name), frame, seen)
     return "\n".join([*out, "</svg>", ""])
 
 

@@ -32,7 +32,7 @@ from ha_gateways import (
     plugin_segments,
 )
 from ha_network import GATEWAYS, INSIDE, OUT, OUTSIDE, PEERS, VIRTUAL
-from ha_traffic import Traffic, delivered, esp_of, repeated, traffic
+from ha_traffic import FLOWS, Traffic, delivered, esp_of, repeated, traffic, way_of
 from namespaces import SetUpError, wait_until
 from segment_hash import source_segment
 
@@ -96,6 +96,17 @@ def expect_ping(made: Cluster, peer: str) -> None:
     raise AssertionError(f"{peer}'s ping to venus came back without an answer; {made.said()}")
 
 
+def expect_owners_sent(made: Cluster, packets: list[Packet]) -> None:
+    """Assert that the ESP to peers came from the gateway that has the SA's segment."""
+    ways = states_by_way(made, "alice")
+    for packet in esp_of(packets, *GATEWAYS):
+        sa = ways[(packet.source, packet.destination)]
+        owner = made.case.owner(made.segment(sa))
+        assert packet.host == owner, (
+            f"{packet.host} sent number {packet.esp} to {packet.destination}, which is {owner}'s"
+        )
+
+
 def states_by_way(made: Cluster, gateway: str) -> dict[tuple[str, str], xs.Sa]:
     """Return a gateway's SAs by source and destination."""
     return {(sa.source, sa.destination): sa for sa in made.states(gateway)}
@@ -114,10 +125,11 @@ def inject(made: Cluster, peer: str, packets: list[Packet]) -> None:
 class Failover:
     """What was seen of a failover: ``packets`` is all that hosts sent, in order.
 
-    ``resumed`` is when, by peer, the first datagram sent after the kill had its
-    answer; ``taken`` when the other gateway had all segments.
+    ``resumed`` is when, by flow, the first datagram sent after the kill came;
+    ``taken`` when the other gateway had all segments.
     """
 
+    begun: float
     killed: float
     taken: float
     resumed: dict[str, float]
@@ -128,6 +140,7 @@ def fail_over(made: Cluster, flow: Traffic, victim: str) -> Failover:
     """Kill a gateway in the middle of traffic, until there was enough of it after."""
     survivor = next(name for name in GATEWAYS if name != victim)
     everything = ",".join(str(n + 1) for n in range(made.case.segments))
+    begun = time.time()
     assert flow.exchange(ENOUGH), f"no traffic before the failover; {made.said()}"
     killed = made.kill(victim)
     taken = 0.0
@@ -137,49 +150,50 @@ def fail_over(made: Cluster, flow: Traffic, victim: str) -> Failover:
         made.net.tap.look()
         if not taken and made.owns(survivor, everything):
             taken = time.time()
-        return all(len(flow.answered(peer, after=killed)) >= ENOUGH for peer in PEERS)
+        return all(len(flow.arrived(each, after=killed)) >= ENOUGH for each in FLOWS)
 
     flow.run(over, seconds=20)
-    resumed = {}
-    for peer in PEERS:
-        answers = flow.answered(peer, after=killed)
-        if answers:
-            resumed[peer] = min(each.answered or 0 for each in answers)
-    return Failover(killed, taken, resumed, list(made.net.tap.look()))
+    came = {each: flow.arrived(each, after=killed) for each in FLOWS}
+    resumed = {name: min(each.arrived or 0 for each in sent) for name, sent in came.items() if sent}
+    return Failover(begun, killed, taken, resumed, list(made.net.tap.look()))
 
 
 def as_record(made: Cluster, flow: Traffic, seen: Failover) -> dict[str, Any]:
-    """Return a failover for docs/draw_failover.py; all times are seconds from its first packet."""
-    start = seen.packets[0].at
-    segments = {sa.spi: made.segment(sa) for name in GATEWAYS for sa in made.states(name)}
-    esp = [
-        (each.at - start, each.host, each.source, each.destination, *(each.esp or (0, 0)))
-        for each in esp_of(seen.packets, *GATEWAYS, *PEERS)
-    ]
+    """Return a failover for docs/draw_failover.py; all times are seconds from its begin."""
+
+    def since(at: float) -> float:
+        return round(at - seen.begun, 4)
+
+    ways = states_by_way(made, "moon")
     return {
         "kernel": platform.release(),
-        "killed": seen.killed - start,
-        "taken": seen.taken - start,
-        "resumed": {peer: at - start for peer, at in seen.resumed.items()},
-        "segments": {f"{spi:08x}": segment for spi, segment in segments.items()},
-        # When, who, from, to, SPI, sequence number.
-        "esp": [(round(at, 4), *rest) for at, *rest in esp],
-        # When a peer sent a datagram, who and the number; when which gateway passed it on to venus.
-        "sent": [
-            (round(each.at - start, 4), peer, each.number)
-            for peer in PEERS
-            for each in flow.sent[peer]
-            if start <= each.at <= seen.packets[-1].at
-        ],
-        "to_venus": [
-            (round(each.at - start, 4), each.host, *said.split())
-            for said, each in delivered(seen.packets)
-        ],
-        # When venus sent which peer an answer.
-        "from_venus": [
-            (round(each.at - start, 4), *said.split())
-            for said, each in delivered(seen.packets, to_venus=False)
-        ],
+        "killed": since(seen.killed),
+        "taken": since(seen.taken),
+        "resumed": {name: since(at) for name, at in seen.resumed.items()},
+        "flows": {
+            name: {
+                "segment": made.segment(ways[way_of(name)]),
+                # Each datagram: when it was sent, its number, and whether it came.
+                "sent": [
+                    (since(each.at), each.number, each.arrived is not None)
+                    for each in flow.sent[name]
+                    if each.at >= seen.begun
+                ],
+                # Each ESP packet on the wire: when, by whom, and its sequence number.
+                "esp": [
+                    (since(each.at), each.host, each.esp[1])
+                    for each in seen.packets
+                    if each.esp and (each.source, each.destination) == way_of(name)
+                ],
+                # Each datagram passed on to venus: when, by whom, and its number.
+                "delivered": [
+                    (since(each.at), each.host, int(said.split()[1]))
+                    for said, each in delivered(seen.packets)
+                    if said.startswith(f"{name} ")
+                ],
+            }
+            for name in FLOWS
+        },
     }
 
 
@@ -268,12 +282,7 @@ class BothActive(HaCase):
         made.net.tap.forget()
         assert flow.exchange(ENOUGH), f"the traffic does not come through; {made.said()}"
         packets = made.net.tap.look()
-        owners = {sa.spi: made.case.owner(made.segment(sa)) for sa in made.states("alice")}
-        for packet in esp_of(packets, *GATEWAYS):
-            spi, number = packet.esp or (0, 0)
-            assert packet.host == owners[spi], (
-                f"{packet.host} sent number {number} of {spi:08x}, which is {owners[spi]}'s"
-            )
+        expect_owners_sent(made, packets)
         double = repeated(packets)
         assert not double, f"sent more than once: {double[:5]}"
         came = Counter(said for said, _ in delivered(packets))
@@ -281,7 +290,7 @@ class BothActive(HaCase):
         assert not twice, f"both gateways delivered {twice[:5]} to venus"
         ways = states_by_way(made, "alice")
         for said, packet in delivered(packets):
-            owner = owners[ways[(OUTSIDE[said.split()[0]], VIRTUAL)].spi]
+            owner = made.case.owner(made.segment(ways[way_of(said.split()[0])]))
             assert packet.host == owner, f"{packet.host} delivered {said!r}, which is {owner}'s"
 
     @proof
@@ -316,10 +325,10 @@ class BothActive(HaCase):
     ) -> None:
         made = running(made)
         record_property("failover", as_record(made, flow, failover))
-        for peer in PEERS:
-            took = failover.resumed.get(peer, failover.killed + 99) - failover.killed
+        for name in FLOWS:
+            took = failover.resumed.get(name, failover.killed + 99) - failover.killed
             assert took <= MOST_SECONDS, (
-                f"{peer}'s traffic resumed {took:.2f} s after the kill, "
+                f"{name} resumed {took:.2f} s after the kill, "
                 f"expected at most {MOST_SECONDS:.1f} s; {made.said()}"
             )
         said = "no heartbeat received, taking all segments" in made.charons["moon"].log()
@@ -331,31 +340,28 @@ class BothActive(HaCase):
         running(made)
         double = repeated(failover.packets)
         assert not double, f"sent more than once: {double[:5]}"
-        spis = {each.esp[0] for each in esp_of(failover.packets, *GATEWAYS) if each.esp}
-        both = [
-            f"{spi:08x}"
-            for spi in spis
-            if {each.host for each in failover.packets if each.esp and each.esp[0] == spi}
-            == set(GATEWAYS)
-        ]
-        assert len(both) == 1, f"SPIs that both gateways sent with: {both}, expected alice's one"
+        senders: dict[str, set[str]] = {}
+        for each in esp_of(failover.packets, *GATEWAYS):
+            senders.setdefault(each.destination, set()).add(each.host)
+        wanted = {OUTSIDE["carol"]: {"moon"}, OUTSIDE["dave"]: set(GATEWAYS)}
+        assert senders == wanted, f"ESP was sent by {senders}, expected {wanted}"
 
     @proof
     def test_what_was_the_other_gateways_never_stops(
-        self, made: Cluster, failover: Failover
+        self, made: Cluster, flow: Traffic, failover: Failover
     ) -> None:
         made = running(made)
-        owners = {sa.spi: made.case.owner(made.segment(sa)) for sa in made.states("moon")}
+        ways = states_by_way(made, "moon")
+        others = [name for name in FLOWS if made.segment(ways[way_of(name)]) == 2]
+        assert others == ["venus-carol", "dave-venus"], f"of segment 2 are {others}"
         end = max(failover.resumed.values(), default=failover.killed)
-        during = [each for each in failover.packets if failover.killed < each.at < end]
-        sent = [each for each in esp_of(during, "dave") if each.esp]
-        wanted = {owners[each.esp[0]] for each in sent if each.esp}
-        assert wanted == {"moon"}, f"dave's ESP is {wanted}'s, expected moon's"
-        came = [said for said, each in delivered(during) if said.startswith("dave")]
-        # The last may still be on its way.
-        assert len(came) >= len(sent) - 2 > 0, (
-            f"of dave's {len(sent)} packets, all moon's, {len(came)} came while alice was dead"
-        )
+        for name in others:
+            lost = [
+                each.number
+                for each in flow.sent[name]
+                if failover.begun <= each.at < end and not each.arrived
+            ]
+            assert not lost, f"{name}, which is moon's, lost {lost[:5]} when alice died"
 
     @proof
     @each_peer
@@ -421,12 +427,7 @@ class BothActive(HaCase):
         before = len(made.net.tap.look())
         assert flow.exchange(ENOUGH), f"the traffic does not come through; {made.said()}"
         packets = made.net.tap.look()
-        owners = {sa.spi: made.case.owner(made.segment(sa)) for sa in made.states("alice")}
-        for packet in esp_of(packets[before:], *GATEWAYS):
-            spi, number = packet.esp or (0, 0)
-            assert packet.host == owners[spi], (
-                f"{packet.host} sent number {number} of {spi:08x}, which is {owners[spi]}'s"
-            )
+        expect_owners_sent(made, packets[before:])
         double = repeated(packets)
         assert not double, f"sent more than once: {double[:5]}"
 
@@ -488,10 +489,10 @@ class ActivePassive(HaCase):
     ) -> None:
         made = running(made)
         record_property("failover", as_record(made, flow, failover))
-        for peer in PEERS:
-            took = failover.resumed.get(peer, failover.killed + 99) - failover.killed
+        for name in FLOWS:
+            took = failover.resumed.get(name, failover.killed + 99) - failover.killed
             assert took <= MOST_SECONDS, (
-                f"{peer}'s traffic resumed {took:.2f} s after the kill, "
+                f"{name} resumed {took:.2f} s after the kill, "
                 f"expected at most {MOST_SECONDS:.1f} s; {made.said()}"
             )
         said = "no heartbeat received, taking all segments" in made.charons["moon"].log()

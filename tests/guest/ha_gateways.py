@@ -122,8 +122,9 @@ def _spi_lines(name: str, case: Case) -> tuple[str, ...]:
         return ()
     own = VIRTUAL if name in GATEWAYS else OUTSIDE[name]
     segment = 1 if name in ("moon", "dave") else 2
+    lowest = 0xC0000000 + ((*GATEWAYS, *PEERS).index(name) << 24)
     run: list[int] = []
-    for before, spi in pairwise(spis(own, segment, case.segments, lowest=0xC0000000)):
+    for before, spi in pairwise(spis(own, segment, case.segments, lowest=lowest)):
         run = [*run, spi] if spi == before + 1 else [spi]
         if len(run) == _RUN:
             return (f"spi_min = {run[0]:#x}", f"spi_max = {run[-1]:#x}")

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Numbered datagrams from the road warriors to venus and back, and what the wire says of them."""
+"""Numbered datagrams between the road warriors and venus, and what the wire says of them.
+
+There are four flows, one for each SA of a gateway: none waits for another.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import contextlib
 import socket
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ha_network import GATEWAYS, IN, INSIDE, OUTSIDE, PEERS
+from ha_network import GATEWAYS, IN, INSIDE, OUTSIDE, PEERS, VIRTUAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,35 +23,38 @@ if TYPE_CHECKING:
     from namespaces import Namespace
 
 PORT = 4242
+FLOWS = tuple(flow for peer in PEERS for flow in (f"{peer}-venus", f"venus-{peer}"))
 _PAUSE = 0.03
 
 
 @dataclass(frozen=True)
 class Sent:
-    """One datagram of a peer's: when it went, and when, if at all, the answer came."""
+    """One datagram of a flow: when it went, and when, if at all, it came."""
 
     number: int
     at: float
-    answered: float | None = None
+    arrived: float | None = None
 
 
 @dataclass
 class Traffic:
-    """A datagram from each peer every 30 ms, each sent back by venus; one thread does it all."""
+    """A datagram of each flow every 30 ms; one thread does it all."""
 
     sockets: dict[str, socket.socket]
-    sent: dict[str, list[Sent]] = field(default_factory=lambda: {peer: [] for peer in PEERS})
+    sent: dict[str, list[Sent]] = field(default_factory=lambda: {flow: [] for flow in FLOWS})
 
     def step(self) -> None:
-        """Send one datagram each, and serve what comes until the next is due."""
-        for peer in PEERS:
-            number = len(self.sent[peer])
-            self.sent[peer].append(Sent(number, time.time()))
+        """Send one datagram each, and see what comes until the next is due."""
+        for flow in FLOWS:
+            sender, receiver = flow.split("-")
+            number = len(self.sent[flow])
+            self.sent[flow].append(Sent(number, time.time()))
             with contextlib.suppress(OSError):
-                self.sockets[peer].sendto(f"{peer} {number}".encode(), (INSIDE["venus"], PORT))
+                there = (OUTSIDE.get(receiver) or INSIDE[receiver], PORT)
+                self.sockets[sender].sendto(f"{flow} {number}".encode(), there)
         until = time.monotonic() + _PAUSE
         while time.monotonic() < until:
-            if not self._serve():
+            if not self._receive():
                 time.sleep(0.002)
 
     def run(self, enough: Callable[[], bool], *, seconds: float) -> bool:
@@ -60,34 +66,29 @@ class Traffic:
             self.step()
         return True
 
-    def answered(self, peer: str, *, after: float = 0) -> list[Sent]:
-        """Return a peer's datagrams that were sent after a time, and answered."""
-        return [each for each in self.sent[peer] if each.at >= after and each.answered]
+    def arrived(self, flow: str, *, after: float = 0) -> list[Sent]:
+        """Return the datagrams of a flow that were sent after a time, and came."""
+        return [each for each in self.sent[flow] if each.at >= after and each.arrived]
 
     def exchange(self, count: int, *, seconds: float = 30) -> bool:
-        """Send until this many more of each peer's datagrams were answered."""
+        """Send until so many more datagrams of each flow came."""
         begun = time.time()
         return self.run(
-            lambda: all(len(self.answered(peer, after=begun)) >= count for peer in PEERS),
+            lambda: all(len(self.arrived(flow, after=begun)) >= count for flow in FLOWS),
             seconds=seconds,
         )
 
-    def _serve(self) -> bool:
-        served = False
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                data, whence = self.sockets["venus"].recvfrom(100)
-                served = True
-                with contextlib.suppress(OSError):
-                    self.sockets["venus"].sendto(data, whence)
-        for peer in PEERS:
+    def _receive(self) -> bool:
+        some = False
+        for opened in self.sockets.values():
+            # An error of ICMP's comes this way too.
             with contextlib.suppress(OSError):
                 while True:
-                    number = int(self.sockets[peer].recv(100).split()[1])
-                    served = True
-                    old = self.sent[peer][number]
-                    self.sent[peer][number] = Sent(number, old.at, old.answered or time.time())
-        return served
+                    flow, number = opened.recv(100).decode().split()
+                    some = True
+                    old = self.sent[flow][int(number)]
+                    self.sent[flow][int(number)] = replace(old, arrived=old.arrived or time.time())
+        return some
 
 
 def _socket(host: Namespace, address: str) -> socket.socket:
@@ -108,34 +109,34 @@ def traffic(made: Cluster) -> Iterator[Traffic]:
         yield Traffic(sockets)
 
 
+def way_of(flow: str) -> tuple[str, str]:
+    """Return source and destination of the SA that carries a flow."""
+    sender, receiver = flow.split("-")
+    return OUTSIDE.get(sender, VIRTUAL), OUTSIDE.get(receiver, VIRTUAL)
+
+
 def esp_of(packets: list[Packet], *hosts: str) -> list[Packet]:
-    """Return the ESP packets that these hosts sent, outside."""
-    return [each for each in packets if each.host in hosts and each.esp is not None]
+    """Return the ESP packets with a peer's SAs that these hosts sent."""
+    return [
+        each
+        for each in packets
+        if each.host in hosts and each.esp and VIRTUAL in (each.source, each.destination)
+    ]
 
 
-def delivered(packets: list[Packet], *, to_venus: bool = True) -> list[tuple[str, Packet]]:
-    """Return the datagrams in the clear that a gateway sent to venus, or venus sent back.
-
-    Each with what is in it: the peer's name and its number.
-    """
-    found = []
-    for each in packets:
-        if each.port.partition("-")[2] != IN or each.protocol != socket.IPPROTO_UDP:
-            continue
-        data = each.payload
-        if PORT in (int.from_bytes(data[0:2], "big"), int.from_bytes(data[2:4], "big")):
-            wanted = each.host in GATEWAYS if to_venus else each.host == "venus"
-            if wanted:
-                found.append((data[8:].decode(errors="replace"), each))
-    return found
+def delivered(packets: list[Packet]) -> list[tuple[str, Packet]]:
+    """Return the datagrams in the clear that a gateway passed on to venus, and what they say."""
+    return [
+        (each.payload[8:].decode(errors="replace"), each)
+        for each in packets
+        if each.host in GATEWAYS
+        and each.port.endswith(f"-{IN}")
+        and each.protocol == socket.IPPROTO_UDP
+        and each.destination == INSIDE["venus"]
+    ]
 
 
-def repeated(packets: list[Packet]) -> list[tuple[str, str]]:
+def repeated(packets: list[Packet]) -> list[tuple[str, int]]:
     """Return the SPIs and sequence numbers that were on the wire more than once."""
-    counted = Counter(each.esp for each in packets if each.esp is not None)
-    return [(f"{key[0]:08x}", str(key[1])) for key, times in counted.items() if times > 1]
-
-
-def peer_of(address: str) -> str:
-    """Return the peer that has an address outside."""
-    return next(peer for peer in PEERS if OUTSIDE[peer] == address)
+    counted = Counter((each.destination, each.esp) for each in packets if each.esp)
+    return [(f"{key[1][0]:08x}", key[1][1]) for key, times in counted.items() if times > 1]
