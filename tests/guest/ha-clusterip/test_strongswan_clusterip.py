@@ -8,8 +8,12 @@ from ha_gateways import ClusterIp
 
 
 class TestBothActive(ha_cases.BothActive):
+    """ha/both-active."""
+
     division = ClusterIp()
 
 
 class TestActivePassive(ha_cases.ActivePassive):
+    """ha/active-passive."""
+
     division = ClusterIp()
