@@ -80,6 +80,9 @@ class Division(Protocol):
     def put(self, gateway: Namespace, total: int) -> None:
         """Give a gateway its rules, first of all; it owns no segment yet. SetUpError if refused."""
 
+    def clear(self, gateway: Namespace) -> None:
+        """Take them away, but for those of iptables-legacy."""
+
 
 class ClusterIp:
     """iptables' CLUSTERIP target, as the suite has it."""
@@ -89,11 +92,15 @@ class ClusterIp:
     files: tuple[str, ...] = (VIRTUAL, VIRTUAL_INSIDE)
 
     def put(self, gateway: Namespace, total: int) -> None:
+        """Give a gateway its rules; it owns no segment yet."""
         for device, address in ((OUT, VIRTUAL), (IN, VIRTUAL_INSIDE)):
             mac = "01:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
             rule = f"-A INPUT -i {device} -d {address} -j CLUSTERIP --new --hashmode sourceip"
             nodes = f"--clustermac {mac} --total-nodes {total} --local-node 0"
             gateway.run(["iptables-legacy", *rule.split(), *nodes.split()])
+
+    def clear(self, gateway: Namespace) -> None:
+        """Take no more away."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +272,7 @@ class Cluster:
         host = self.net.hosts[name]
         host.ip("xfrm state flush", "xfrm policy flush")
         host.run(["iptables-legacy", "-F"])
+        self.division.clear(host)
         self.give_rules(name)
         self.net.plug(name, cable=True)
         self.start(name)
