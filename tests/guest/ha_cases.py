@@ -410,8 +410,8 @@ class BothActive(HaCase):
             return made
         made.net.tap.forget()
         made.revive("alice")
+        made.order("alice", "+1")
         made.expect_owners(alice="1", moon="2")
-        made.wait_for_sas()
         return made
 
     @proof
