@@ -410,7 +410,7 @@ class BothActive(HaCase):
             return made
         made.net.tap.forget()
         made.revive("alice")
-        made.order("alice", "+1")
+        made.take("alice", 1)
         made.expect_owners(alice="1", moon="2")
         return made
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 HEARTBEAT_TIMEOUT = 2.1
 
 _PATIENCE = 30
+_ORDER = 5
 _RUN = 8
 _PROPOSALS = "proposals = aes128-sha256-x25519"
 _ESP = "esp_proposals = aes128gcm128-x25519"
@@ -144,6 +145,9 @@ def _gateway(name: str, host: Namespace, case: Case) -> Wanted:
     other = GATEWAYS[1 - GATEWAYS.index(name)]
     # Twice as often as by default: a heartbeat that a busy machine delays is not to look lost.
     plugin = (f"local = {INSIDE[name]}", f"remote = {INSIDE[other]}", "heartbeat_delay = 500")
+    # It would ask for the other's SAs a second after its start, when a slow machine's
+    # swanctl has not yet said what the connections are: see revive().
+    plugin += ("resync = no",)
     setting = Setting(
         lines=_spi_lines(name, case),
         plugins={"ha": (*plugin, *case.plugin)},
@@ -214,9 +218,24 @@ class Cluster:
         """Tell whether a gateway has just these segments, as all its files say."""
         return self.owned(name) == dict.fromkeys(self.division.files, segments)
 
-    def order(self, name: str, order: str) -> None:
-        """Write to a gateway's FIFO: "+1" takes a segment, "*1" sends the other its SAs."""
-        (self.charons[name].folder / "charon.ha").write_text(f"{order}\n", encoding="ascii")
+    def order(self, name: str, order: str, logged: str) -> None:
+        """Write to a gateway's FIFO until it logs what comes of it.
+
+        "+1" takes a segment, "*1" sends its SAs to the other. The plugin reads one order
+        at a time, and what is written while it obeys another is lost.
+        """
+        charon = self.charons[name]
+        before = charon.log().count(logged)
+        for _ in range(_PATIENCE // _ORDER):
+            (charon.folder / "charon.ha").write_text(f"{order}\n", encoding="ascii")
+            if wait_until(lambda: charon.log().count(logged) > before, seconds=_ORDER):
+                return
+        raise SetUpError(f"{name} does not obey {order}: no {logged!r}; {charon.log_end()}")
+
+    def take(self, name: str, segment: int) -> None:
+        """Have a gateway take a segment, unless it has it."""
+        if f"{segment}" not in self.owned(name)[self.division.files[0]].split(","):
+            self.order(name, f"+{segment}", f"HA segment {segment} activated")
 
     def expect_owners(self, **segments: str) -> None:
         """Wait until the gateways have these segments."""
@@ -272,9 +291,7 @@ class Cluster:
     def revive(self, name: str) -> None:
         """Let a gateway boot again: its kernel knows nothing, then charon starts and gets all SAs.
 
-        The plugin asks for them by itself a second after its start, when a slow
-        machine's swanctl has not yet said what the connections are: the other
-        gateway is told to send them again.
+        It gets them when the other gateway is told to send them.
         """
         host = self.net.hosts[name]
         host.ip("xfrm state flush", "xfrm policy flush")
@@ -285,7 +302,7 @@ class Cluster:
         self.start(name)
         other = GATEWAYS[1 - GATEWAYS.index(name)]
         for segment in range(1, self.case.segments + 1):
-            self.order(other, f"*{segment}")
+            self.order(other, f"*{segment}", f"resyncing HA segment {segment}")
         self.wait_for_sas()
 
 
@@ -307,7 +324,7 @@ def cluster(case: Case, division: Division) -> Iterator[Cluster]:
         made.start(*GATEWAYS, *PEERS)
         # Who came first may have taken all: the other was not there in time.
         for segment in range(1, case.segments + 1):
-            made.order(case.owner(segment), f"+{segment}")
+            made.take(case.owner(segment), segment)
         made.expect_owners(alice="1", moon="2" if case.segments > 1 else "")
         for peer in PEERS:
             made.charons[peer].initiate("home")
