@@ -143,11 +143,11 @@ def _spi_lines(name: str, case: Case) -> tuple[str, ...]:
 
 def _gateway(name: str, host: Namespace, case: Case) -> Wanted:
     other = GATEWAYS[1 - GATEWAYS.index(name)]
-    # Twice as often as by default: a heartbeat that a busy machine delays is not to look lost.
-    plugin = (f"local = {INSIDE[name]}", f"remote = {INSIDE[other]}", "heartbeat_delay = 500")
-    # It would ask for the other's SAs a second after its start, when a slow machine's
-    # swanctl has not yet said what the connections are: see revive().
-    plugin += ("resync = no",)
+    # Heartbeats twice as often as by default: one that a busy machine delays is not to look
+    # lost. And no asking for the other's SAs: that is a second after the start, when a slow
+    # machine's swanctl has not yet said what the connections are; see revive().
+    ends = (f"local = {INSIDE[name]}", f"remote = {INSIDE[other]}")
+    plugin = (*ends, "heartbeat_delay = 500", "resync = no")
     setting = Setting(
         lines=_spi_lines(name, case),
         plugins={"ha": (*plugin, *case.plugin)},
