@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 ENCAP_NON_IKE = 1
 ENCAP_UDP = 2
@@ -57,3 +58,43 @@ def sa_direction(direction: int) -> tuple[str, bytes]:
 def offload(device_index: int, flags: int = 0) -> tuple[str, bytes]:
     """Return XFRMA_OFFLOAD_DEV (struct xfrm_user_offload)."""
     return "XFRMA_OFFLOAD_DEV", struct.pack("=iB3x", device_index, flags)
+
+
+def esn(*, window: int, sequence: int = 0, out_sequence: int = 0) -> tuple[str, bytes]:
+    """Return XFRMA_REPLAY_ESN_VAL (struct xfrm_replay_state_esn), all before ``sequence`` seen.
+
+    A number has 64 bits; the flag XFRM_STATE_ESN of the SA says that its upper half counts.
+    """
+    words = (window + 31) // 32
+    low, high = (
+        [number & 0xFFFFFFFF for number in (out_sequence, sequence)],
+        [number >> 32 for number in (out_sequence, sequence)],
+    )
+    head = _ESN.pack(words, *low, *high, window)
+    return "XFRMA_REPLAY_ESN_VAL", head + b"\xff" * 4 * words
+
+
+_ESN = struct.Struct("=6I")
+_REPLAY = struct.Struct("=3I")
+
+
+def replay(*, sequence: int = 0, out_sequence: int = 0, bitmap: int = 0) -> tuple[str, bytes]:
+    """Return XFRMA_REPLAY_VAL (struct xfrm_replay_state)."""
+    return "XFRMA_REPLAY_VAL", _REPLAY.pack(out_sequence, sequence, bitmap)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Where an SA's counting is: the last number sent, and the highest received."""
+
+    sent: int
+    received: int
+
+    @classmethod
+    def of(cls, attributes: dict[str, bytes]) -> Replay:
+        """Read it from the attributes of a dumped SA, 64 bits where the SA has them."""
+        raw = attributes.get("XFRMA_REPLAY_ESN_VAL")
+        if raw is None:
+            return cls(*_REPLAY.unpack(attributes["XFRMA_REPLAY_VAL"])[:2])
+        _, sent, received, sent_high, received_high, _ = _ESN.unpack_from(raw)
+        return cls(sent_high << 32 | sent, received_high << 32 | received)

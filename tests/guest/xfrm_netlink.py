@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import xfrm_structures as xs
 from netlink_frames import NLM_F_EXCL, NetlinkSocket, attributes, decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 #: A range no test's hand-made SA lies in; IPComp's is 16 bits wide.
 ESP_SPIS = (0xC0000000, 0xCFFFFFFF)
@@ -62,6 +64,23 @@ class XfrmSocket(NetlinkSocket):
         """NEWSA."""
         self.ask("NEWSA", _sa_message(sa), xm.MSG_NEWSA, NLM_F_EXCL)
 
+    def add_alike(self, like: xs.Sa, ids: Iterable[tuple[str, int]]) -> None:
+        """NEWSA for many SAs that differ in destination and SPI only, without asking about each."""
+        frame = bytearray(encode(_sa_message(like), xm.MSG_NEWSA, NLM_F_EXCL, 0))
+        for destination, spi in ids:
+            frame[_ID : _ID + 20] = xs.pack_address(destination) + spi.to_bytes(4, "big")
+            os.write(self.fileno(), frame)
+
+    def numbers_sent(self) -> dict[tuple[str, int], int]:
+        """Dump, quickly, the last number sent by each SA that has 64 bits of it."""
+        found = {}
+        for frame in self.dump("GETSA", xm.DumpMessage(), xm.MSG_GETSA):
+            family = int.from_bytes(frame[_FAMILY : _FAMILY + 2], sys.byteorder)
+            destination = xs.unpack_address(frame[_ID : _ID + 16], family)
+            spi = int.from_bytes(frame[_ID + 16 : _ID + 20], "big")
+            found[destination, spi] = _number_sent(frame[16 + xs.Sa.LAYOUT.size :])
+        return found
+
     def update(self, sa: xs.Sa) -> None:
         """UPDSA: replaces the larval SA of the same SPI."""
         self.ask("UPDSA", _sa_message(sa), xm.MSG_UPDSA)
@@ -93,6 +112,10 @@ class XfrmSocket(NetlinkSocket):
     def flush(self) -> None:
         """FLUSHSA, all protocols."""
         self.ask("FLUSHSA", xm.FlushMessage(), xm.MSG_FLUSHSA)
+
+    def flush_policies(self) -> None:
+        """FLUSHPOLICY."""
+        self.ask("FLUSHPOLICY", xm.DumpMessage(), xm.MSG_FLUSHPOLICY)
 
     def add_policy(self, policy: xs.Policy) -> None:
         """NEWPOLICY."""
@@ -190,6 +213,22 @@ def _sa_message(sa: xs.Sa) -> Any:
     message["info"] = sa.pack()
     message["attrs"] = list(sa.attributes)
     return message
+
+
+#: Where in a frame struct xfrm_usersa_info has its struct xfrm_id, and its family.
+_ID = 16 + 56
+_FAMILY = 16 + 212
+
+
+def _number_sent(attributes: bytes) -> int:
+    """Find XFRMA_REPLAY_ESN_VAL among an SA's attributes without decoding the others."""
+    while attributes:
+        length, kind = struct.unpack_from("=HH", attributes)
+        if kind == 23:
+            _, low, _, high = struct.unpack_from("=4I", attributes, 4)
+            return int(high << 32 | low)
+        attributes = attributes[(length + 3) & ~3 :]
+    raise ValueError("an SA without XFRMA_REPLAY_ESN_VAL")
 
 
 def sa_of(frame: bytes) -> xs.Sa:

@@ -81,6 +81,8 @@ class Lifetime:
 
 #: Of Sa.flags: take an ICMP error for the flow it is about.
 STATE_ICMP = 16
+#: Of Sa.flags: sequence numbers of 64 bits.
+STATE_ESN = 128
 
 #: What strongSwan's zeroed structure says: no word about any lifetime.
 UNSPOKEN = Lifetime(0, 0, 0, 0)
@@ -150,7 +152,8 @@ class Sa:
     """struct xfrm_usersa_info with the attributes that came or go with it.
 
     A larval SA is one that has an SPI (or only an acquire) but no algorithm.
-    ``added`` is the kernel's clock in seconds at which it was made.
+    ``added`` is the kernel's clock in seconds at which it was made, ``packets``
+    how many it has carried, ``forged`` how many were not authentic.
     """
 
     source: str
@@ -166,6 +169,8 @@ class Sa:
     selector: Selector | None = None
     attributes: tuple[tuple[str, bytes], ...] = ()
     added: int = 0
+    packets: int = 0
+    forged: int = 0
 
     LAYOUT: ClassVar = struct.Struct("=56s16s4sB3x16s64s32s12sIIHBBB7x")
 
@@ -207,10 +212,11 @@ class Sa:
     @classmethod
     def unpack(cls, raw: bytes, attributes: dict[str, bytes]) -> Sa:
         """Read its 224 bytes."""
-        (sel, daddr, spi, proto, saddr, lifetime, current, _, seq, reqid, family, mode, *rest) = (
+        (sel, daddr, spi, proto, saddr, lifetime, current, stats, seq, reqid, family, *rest) = (
             cls.LAYOUT.unpack(raw)
         )
-        window, flags = rest
+        mode, window, flags = rest
+        _, packets, added, _ = struct.unpack("=4Q", current)
         return cls(
             source=unpack_address(saddr, family),
             destination=unpack_address(daddr, family),
@@ -224,7 +230,9 @@ class Sa:
             lifetime=Lifetime.unpack(lifetime),
             selector=Selector.unpack(sel, family),
             attributes=tuple(attributes.items()),
-            added=struct.unpack_from("=4Q", current)[2],
+            added=added,
+            packets=packets,
+            forged=struct.unpack("=3I", stats)[2],
         )
 
 

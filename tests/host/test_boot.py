@@ -293,6 +293,30 @@ def test_a_real_fault_of_the_kernel_is_named(vmlinux: Path, tmp_path: Path, cras
     assert run.splats[0].excerpt
 
 
+# Closing a packet socket waits for a grace period. With several who do little else one is always
+# under way, for the CPU that then spins to hold up.
+HOLD_UP_A_GRACE_PERIOD = """
+import os, random, socket, time
+for _ in range(6):
+    if os.fork() == 0:
+        while True:
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+            time.sleep(random.random() / 500)
+time.sleep(3)
+with open("/sys/kernel/debug/provoke-crash/DIRECT", "w") as provoke:
+    provoke.write("SOFTLOCKUP")
+"""
+
+
+@pytest.mark.real
+def test_a_real_rcu_stall_is_named(vmlinux: Path, tmp_path: Path) -> None:
+    patient_watchdog = ("rcupdate.rcu_cpu_stall_timeout=3", "watchdog_thresh=30")
+    options = BootOptions(append=patient_watchdog, step_deadline=25)
+    run = real(vmlinux, tmp_path, f"exec python3 -c '{HOLD_UP_A_GRACE_PERIOD}'", options)
+    assert kinds(run)[:1] == [SplatKind.RCU_STALL]
+    assert run.splats[0].excerpt
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize(
     ("crash", "kind"),

@@ -61,7 +61,15 @@ def test_a_malformed_line_is_refused_with_its_place(line: str) -> None:
 
 @pytest.mark.parametrize(
     "remark",
-    ["since 6.1", "since v6", "until v6.1", "before", "since v6.1 until v6.2", "Since v6.1"],
+    [
+        "since 6.1",
+        "since v6",
+        "until v6.1",
+        "before",
+        "since v6.1 until v6.2",
+        "Since v6.1",
+        "where it is known",
+    ],
 )
 def test_a_condition_that_is_misspelt_is_no_remark(remark: str) -> None:
     with pytest.raises(UsageError, match=r"^x:1: "):
@@ -85,6 +93,20 @@ def test_a_condition_chooses_kernels(line: str, condition: str, holds: list[str]
     text = f"{line}  # {condition}\n"
     tags = ["v5.10.262", "v6.1.187", "v6.12.107", "v6.18.15", "v7.1.13"]
     assert [tag for tag in tags if "A" in values(text, tag)] == holds
+
+
+@pytest.mark.parametrize(
+    ("remark", "known"),
+    [
+        ("where known", True),
+        ("since v6.12 where known (the series adds it)", True),
+        ("since v6.12", False),
+        ("a remark", False),
+    ],
+)
+def test_a_symbol_the_series_adds_need_not_be_known(remark: str, *, known: bool) -> None:
+    (request,) = fragments.parse(f"CONFIG_A=y  # {remark}\n", "x")
+    assert request.where_known is known
 
 
 def test_since_and_before_the_same_tag_split_all_kernels() -> None:

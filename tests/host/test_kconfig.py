@@ -192,6 +192,17 @@ def test_a_wish_that_is_met_is_not_told(tree: kconfig.Tree, tmp_path: Path) -> N
     assert [(item.symbol, item.got) for item in found] == [("NET", "y"), ("USB", "n")]
 
 
+def test_a_symbol_that_need_not_be_known_is_asked_for_where_it_is(
+    tree: kconfig.Tree, tmp_path: Path
+) -> None:
+    config = "CONFIG_CORE=y\n"
+    (tmp_path / ".config").write_text(config)
+    tree.load_config(str(tmp_path / ".config"))
+    wishes = [Wish("NEVER_HEARD_OF", "y", where_known=True), Wish("NET", "y", where_known=True)]
+    found = kconfig.unmet(tree, wishes, config)
+    assert [(item.symbol, item.got) for item in found] == [("NET", "n")]
+
+
 def test_new_words_are_rewritten_line_for_line() -> None:
     seen: set[str] = set()
     old = kconfig.modernise(KCONFIG, seen)

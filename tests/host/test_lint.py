@@ -324,6 +324,67 @@ def test_a_broken_build_is_tried_again(shop: Shop) -> None:
     assert shop.lint().cached == 1
 
 
+RESTORE = '[[restore]]\nsince = "v6.12"\nfrom = "v6.1.187"\npaths = ["net/gone.c"]\n'
+GONE = b"int gone(void);\nint gone(void) /* UGLY */\n{\n\tint x;\n\treturn 1;\n}\nint lone;\n"
+WIRED = b"obj-y += one.o v6/ gone.o\none-y := a.o\none-objs := user.o\n"
+
+
+@pytest.fixture
+def older(shop: Shop) -> Shop:
+    """Give a kernel that lacks a file an older one has, which says much to every gate."""
+    shop.files = {**FILES, "net/gone.c": GONE}
+    shop.toy.kernel("v6.1.187", shop.files)
+    return shop
+
+
+def test_what_is_restored_is_upstream_s_text_and_not_judged(older: Shop) -> None:
+    older.extension("e1", {"net/a.c": A.replace(b"return TOY", b"return 3")}, toml=RESTORE)
+    done = older.lint()
+    assert [each.patch for each in done.patches] == ["restore from v6.1.187", "0001-it.patch"]
+    assert set(states(done).values()) == {"-"}
+    assert result(done, "checkpatch").detail == "restored: net/gone.c"
+    assert set(states(done, 1).values()) == {"ok"}
+    assert done.exit_code == ExitCode.GOOD
+
+
+def test_a_patch_that_wires_a_restored_file_in_compiles_it(older: Shop) -> None:
+    older.extension("e1", {"net/Makefile": WIRED}, toml=RESTORE)
+    done = older.lint()
+    assert result(done, "builds", 1).detail == "1 objects"
+    # What is said of upstream's lines is not the patch's.
+    assert set(states(done, 1).values()) == {"ok"}
+
+
+def test_a_restored_file_that_does_not_build_when_wired_in_is_told(older: Shop) -> None:
+    older.files = {**FILES, "net/gone.c": GONE.replace(b"1;", b"MOVED;")}
+    older.toy.kernel("v6.1.187", older.files)
+    older.extension("e1", {"net/Makefile": WIRED}, toml=RESTORE)
+    (line,) = said(older.lint(), "builds", 1)
+    assert line.startswith("net/gone.c:5: error: 'MOVED' undeclared")
+
+
+def test_a_restored_file_may_be_changed_before_it_is_wired_in(older: Shop) -> None:
+    adapted = GONE.replace(b"1;", b"2;")
+    older.extension("e1", {"net/gone.c": adapted}, {"net/Makefile": WIRED}, toml=RESTORE)
+    done = older.lint()
+    assert result(done, "builds", 1).detail == "restored, and in no Makefile yet: net/gone.c"
+    assert result(done, "W=1", 1).state is GateState.NOTHING
+    assert result(done, "builds", 2).detail == "1 objects"
+    assert done.exit_code == ExitCode.GOOD
+
+
+def test_a_restored_file_that_is_never_wired_in_is_no_pass(older: Shop) -> None:
+    older.extension("e1", {"net/gone.c": GONE.replace(b"1;", b"2;")}, toml=RESTORE)
+    done = older.lint()
+    (line,) = said(done, "builds", 1)
+    assert line.startswith("net/gone.c: kconfigs/lint/base.config does not build it")
+    # The same trees are judged otherwise once a later patch is about a Makefile.
+    older.extension(
+        "e1", {"net/gone.c": GONE.replace(b"1;", b"2;")}, {"net/Makefile": WIRED}, toml=RESTORE
+    )
+    assert older.lint().exit_code == ExitCode.GOOD
+
+
 def test_reports_have_a_line_for_each_patch_and_gate(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:

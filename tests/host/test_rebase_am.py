@@ -10,7 +10,8 @@ import pytest
 from toy_kernel import Files, ToyKernels, WorkTree, numbered
 
 from workbench import process, source
-from workbench.extensions import load_extensions, patches_for
+from workbench.declared import Restore
+from workbench.extensions import load_extensions, patches_for, restores_for
 from workbench.gitstore import Store
 from workbench.model import PatchState
 from workbench.patchfile import read_patch
@@ -119,6 +120,10 @@ def kernels_at_hand() -> list[str]:
     return [name for name in known if name in imported or name == str(source.default_tag(paths))]
 
 
+def names_of(step: Path | Restore) -> tuple[str, ...]:
+    return step.paths if isinstance(step, Restore) else read_patch(step).touched
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("tag", kernels_at_hand())
 def test_the_real_series_on_a_real_kernel_is_the_tree_git_am_makes(
@@ -133,11 +138,17 @@ def test_the_real_series_on_a_real_kernel_is_the_tree_git_am_makes(
     assert result.applies
     work = WorkTree(tmp_path / "linux", store.environment())
     process.run(["git", "clone", "-q", "-s", "-n", store.path, work.folder], env=work.env)
-    patches = [path for each in extensions for path, _ in patches_for(each, kernel.tag)]
-    names = {name for path in patches for name in read_patch(path).touched}
+    steps: list[Path | Restore] = []
+    for each in extensions:
+        steps += restores_for(each, kernel.tag)
+        steps += (path for path, _ in patches_for(each, kernel.tag))
+    names = {name for step in steps for name in names_of(step)}
     touched = {f"/{name.rpartition('/')[0]}" for name in names}
     work.git("sparse-checkout", "set", "--no-cone", *sorted(touched))
     work.git("checkout", "-q", "--detach", kernel.commit)
-    for path in patches:
-        assert work.am(path), path
+    for step in steps:
+        if isinstance(step, Restore):
+            work.restore(str(step.origin), step.paths)
+        else:
+            assert work.am(step), step
     assert work.tree == result.tree

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from workbench import build, campaign, image, rebase, selftest, source, trial
+from workbench.declared import Extension
 from workbench.errors import InfraError, UsageError
 from workbench.gitstore import Store
 from workbench.image import GuestImage
 from workbench.model import (
     BuildFailure,
     BuiltKernel,
-    Extension,
     Kernel,
     KernelTag,
     PatchOutcome,

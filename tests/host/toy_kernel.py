@@ -15,7 +15,7 @@ from workbench.paths import Paths
 from workbench.rebase import rebase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from workbench.model import Kernel, KernelTag, PatchOutcome, RebasedSeries
@@ -149,6 +149,11 @@ class WorkTree:
             return True
         self.git("am", "--abort")
         return False
+
+    def restore(self, name: str, paths: Sequence[str]) -> None:
+        """Commit files as another kernel of the store has them."""
+        self.git("checkout", "-q", name, "--", *paths)
+        self.git("commit", "-q", "-m", f"restore from {name}")
 
     @property
     def tree(self) -> str:

@@ -11,17 +11,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from workbench.extensions import patches_for, with_required
+from workbench.extensions import patches_for, restores_for, with_required
 from workbench.gitapply import Entry, SmallIndex
 from workbench.growing import GrowingTree
 from workbench.patchfile import PatchFile, read_patch
+from workbench.restore import Restorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from workbench.declared import Extension
     from workbench.gitstore import Store
-    from workbench.model import Extension, Kernel, KernelTag
+    from workbench.model import Kernel, KernelTag
 
 
 class Bases:
@@ -70,7 +72,7 @@ class Bases:
         Those of the same name or folder are asked first: to compare with all
         of them takes seconds.
         """
-        source = self._kernel(base)
+        source = self.kernel(base)
         tree = GrowingTree(self._store, source.tree, self._folder)
         gone = {path: entry for path in paths if (entry := tree.file(path))}
         if not gone:
@@ -106,24 +108,29 @@ class Bases:
             return False
         return True
 
-    def _kernel(self, tag: KernelTag) -> Kernel:
+    def kernel(self, tag: KernelTag) -> Kernel:
+        """Return a kernel that patches were made on or files come back from; obtained once."""
         if tag not in self._kernels:
             self._kernels[tag] = self._store.kernel(str(tag)) or self._obtain(tag)
         return self._kernels[tag]
 
     def _materialised(self, extension: Extension, base: KernelTag) -> dict[Path, dict[str, str]]:
-        """Apply an extension, and what it requires, to its base.
+        """Apply an extension, and what it requires, to its base, with what they restore.
 
-        Returns the blobs each patch that applies there was applied to.
+        Returns the blobs each patch that applies there was applied to. What
+        cannot be restored there is told on a kernel that needs it.
         """
         key = extension.name, base
         if key in self._made_on:
             return self._made_on[key]
         folder = self._folder / f"base-{len(self._made_on)}"
         folder.mkdir()
-        tree = GrowingTree(self._store, self._kernel(base).tree, folder)
+        tree = GrowingTree(self._store, self.kernel(base).tree, folder)
+        restorer = Restorer(self._store, tree, folder, self.kernel)
         made_on: dict[Path, dict[str, str]] = {}
         for each in with_required(self._extensions, extension):
+            for restore in restores_for(each, base):
+                restorer.bring(each, restore)
             for path, _ in patches_for(each, base):
                 patch = read_patch(path)
                 before = {name: entry.oid for name in patch.touched if (entry := tree.file(name))}

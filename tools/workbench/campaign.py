@@ -17,8 +17,9 @@ from workbench.verdict import RunReport, Trial
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from workbench.declared import Extension
     from workbench.gitstore import Store
-    from workbench.model import Extension, Kernel, SelftestResult
+    from workbench.model import Kernel, SelftestResult
     from workbench.order import Order, Outputs
     from workbench.paths import Paths
     from workbench.progress import Progress

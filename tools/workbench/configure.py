@@ -116,7 +116,7 @@ def _verify(place: Workplace, must: Sequence[Request]) -> tuple[UnmetSymbol, ...
     requests = {request.symbol: request for request in must}
     question = {
         "config": str(place.out / ".config"),
-        "wishes": [[request.symbol, request.value] for request in must],
+        "wishes": [[each.symbol, each.value, each.where_known] for each in must],
     }
     recorded = (place.out / "include/config/auto.conf.cmd").read_text(encoding="utf-8")
     env = {

@@ -1,40 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Read patches/<name>/: the directory listing is the registry.
+"""The registry of extensions: the listing of patches/, their order, and who is asked for.
 
 A folder under patches/ that holds an ``extension.toml`` is an extension; its
-name (lower case, digits, dashes) is how users spell it::
-
-    patches/spi-timeout/
-        extension.toml
-        0001-xfrm-let-an-SPI-expire.patch    canonical, made on `base`
-        0002-....patch
-        since-v6.12/0001-....patch           replaces 0001 on v6.12 and later
-        since-v6.12.90/0002-....patch        replaces 0002 on v6.12.90 and later 6.12.y
-
-``extension.toml`` (a key that is not listed here is refused)::
-
-    # SPDX-License-Identifier: GPL-2.0-only
-    id = "E2"                       # required; orders extensions that do not require each other
-    summary = "one line"            # required
-    base = "v5.10.262"              # tag of the canonical patches; required when there are any
-    requires = ["other-extension"]  # applied before this one
-    upstream_since = ["v4.19"]      # tags from which the feature needs no patch
-    uapi = "what user space sees: attribute, sysctl, ... (one line)"
-    reached_by = "who sets it: strongSwan option, ip command, ... (one line)"
-
-    [lint_not_applicable]           # files of kconfigs/lint it need not build with
-    no-ipv6 = "the reason, in one line"
-
-    [variants."v6.12"]              # exactly one table for each since-v6.12/ folder
-    base = "v6.12.107"              # the tag this folder's patches were made on
-
-Patches are ``git format-patch --full-index`` mails named ``NNNN-subject.patch``;
-the number is the order and, in a ``since-`` folder, says which one is
-replaced (a number the canonical patches do not have is added). Of several
-folders that speak for a tag the youngest wins, patch by patch. The bases are
-what a 3-way merge starts from, so each must be a tag that 'kpw fetch' can
-bring; patch N of a folder is understood to stand on patches 1..N-1 as they
-are chosen for that folder's base.
+name (lower case, digits, dashes) is how users spell it. What is in such a
+folder is told in :mod:`workbench.description`.
 """
 
 from __future__ import annotations
@@ -44,45 +13,22 @@ from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from workbench.description import DESCRIPTION, fault, listing, load, patch_number
 from workbench.errors import UsageError
-from workbench.model import Extension, KernelTag, Variant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from workbench.declared import Extension, Restore
+    from workbench.model import KernelTag
     from workbench.paths import Paths
-
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_PATCH_NAME = re.compile(r"(\d{4})-[^/]+\.patch")
-_SINCE = "since-"
-_DESCRIPTION = "extension.toml"
-
-
-class _Variant(msgspec.Struct, forbid_unknown_fields=True):
-    base: str
-
-
-class _Description(msgspec.Struct, forbid_unknown_fields=True):
-    """The keys of extension.toml."""
-
-    id: str
-    summary: str
-    base: str | None = None
-    requires: list[str] = []
-    upstream_since: list[str] = []
-    uapi: str = ""
-    reached_by: str = ""
-    variants: dict[str, _Variant] = {}
-    lint_not_applicable: dict[str, str] = {}
 
 
 def load_extensions(paths: Paths) -> tuple[Extension, ...]:
     """Read every extension, required ones first, else by id; UsageError names file and key."""
-    folders = sorted(entry for entry in _listing(paths.patches) if entry.is_dir())
-    found = [_load(folder) for folder in folders if _is_extension(folder)]
+    folders = sorted(entry for entry in listing(paths.patches) if entry.is_dir())
+    found = [load(folder) for folder in folders if _is_extension(folder)]
     _check_unique_ids(paths.patches, found)
     return _in_order(paths.patches, found)
 
@@ -125,6 +71,13 @@ def patches_for(extension: Extension, tag: KernelTag) -> tuple[tuple[Path, Kerne
     return tuple(chosen[number] for number in sorted(chosen))
 
 
+def restores_for(extension: Extension, tag: KernelTag) -> tuple[Restore, ...]:
+    """Return what comes back on one kernel before the extension's first patch."""
+    if extension.is_upstream(tag):
+        return ()
+    return tuple(each for each in extension.restores if tag.includes(each.since))
+
+
 def with_required(extensions: Sequence[Extension], extension: Extension) -> tuple[Extension, ...]:
     """Return an extension after all it requires; those not among ``extensions`` are left out."""
     named = {each.name: each for each in extensions}
@@ -138,149 +91,16 @@ def with_required(extensions: Sequence[Extension], extension: Extension) -> tupl
     return tuple(each for each in extensions if each.name in reached)
 
 
-def patch_number(path: Path) -> str:
-    """Return the four digits a patch's file name starts with."""
-    return path.name[:4]
-
-
-def _listing(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError as error:
-        raise UsageError(
-            f"cannot be read: {error.strerror}",
-            where=str(folder),
-            next_step="run kpw from a whole checkout",
-        ) from error
-
-
 def _is_extension(folder: Path) -> bool:
     """Tell an extension from what a branch switch left behind (an empty folder)."""
-    if (folder / _DESCRIPTION).is_file():
+    if (folder / DESCRIPTION).is_file():
         return True
     if not any(folder.rglob("*.patch")):
         return False
     raise UsageError(
-        f"there are patches but no {_DESCRIPTION}",
+        f"there are patches but no {DESCRIPTION}",
         where=str(folder),
-        next_step=f"write {_DESCRIPTION} beside them (CONTRIBUTING.md says how)",
-    )
-
-
-def _load(folder: Path) -> Extension:
-    where = folder / _DESCRIPTION
-    if _NAME.fullmatch(folder.name) is None:
-        raise UsageError(
-            "an extension's name is lower case letters, digits and single dashes",
-            where=str(folder),
-            next_step="rename the folder",
-        )
-    read = _decode(where)
-    patches = _patch_files(folder)
-    if patches and read.base is None:
-        raise _fault(where, "base", "missing, though there are patches")
-    return Extension(
-        name=folder.name,
-        id=_filled(where, "id", read.id),
-        summary=_filled(where, "summary", read.summary),
-        base=None if read.base is None else _tag(where, "base", read.base),
-        patches=patches,
-        variants=_variants(folder, read),
-        upstream_since=tuple(_tag(where, "upstream_since", text) for text in read.upstream_since),
-        requires=tuple(read.requires),
-        uapi=read.uapi,
-        reached_by=read.reached_by,
-        lint_not_applicable=tuple(
-            (variant, _filled(where, f"lint_not_applicable.{variant}", reason))
-            for variant, reason in read.lint_not_applicable.items()
-        ),
-    )
-
-
-def _decode(where: Path) -> _Description:
-    try:
-        return msgspec.toml.decode(where.read_bytes(), type=_Description)
-    except msgspec.ValidationError as error:
-        keys = ", ".join(_Description.__struct_fields__)
-        raise UsageError(
-            str(error).replace("`$.", "`"), where=str(where), next_step=f"the keys are {keys}"
-        ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"not TOML: {error}", where=str(where), next_step="mend that line"
-        ) from error
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(where)) from error
-
-
-def _variants(folder: Path, read: _Description) -> tuple[Variant, ...]:
-    """Match since- folders with their tables: each must have the other."""
-    where = folder / _DESCRIPTION
-    bases = {
-        _tag(where, f'variants."{since}"', since): _tag(
-            where, f'variants."{since}".base', table.base
-        )
-        for since, table in read.variants.items()
-    }
-    found = []
-    for entry in sorted(each for each in _listing(folder) if each.is_dir()):
-        since = _since(entry)
-        if since not in bases:
-            raise _fault(where, f'variants."{since}"', f"missing for the folder {entry.name}/")
-        if read.base is None:
-            raise _fault(where, "base", f"missing, though there is {entry.name}/")
-        base = bases.pop(since)
-        if not base.includes(since):
-            raise _fault(where, f'variants."{since}".base', f"{since} does not speak for {base}")
-        found.append(Variant(since, base, _patch_files(entry)))
-    for since in bases:
-        raise _fault(where, f'variants."{since}"', f"there is no folder {_SINCE}{since}/")
-    return tuple(sorted(found, key=lambda variant: variant.since))
-
-
-def _since(folder: Path) -> KernelTag:
-    if not folder.name.startswith(_SINCE):
-        raise UsageError(
-            "a folder in an extension is named since-<tag>",
-            where=str(folder),
-            next_step="rename it, as in since-v6.12",
-        )
-    return _tag(folder, "", folder.name.removeprefix(_SINCE))
-
-
-def _patch_files(folder: Path) -> tuple[Path, ...]:
-    by_number: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.patch")):
-        if _PATCH_NAME.fullmatch(path.name) is None:
-            raise UsageError(
-                "a patch's file name starts with its number",
-                where=str(path),
-                next_step="name it NNNN-subject.patch, as git format-patch does",
-            )
-        other = by_number.setdefault(patch_number(path), path)
-        if other != path:
-            raise UsageError(
-                f"{other.name} has the same number", where=str(path), next_step="renumber one"
-            )
-    return tuple(by_number.values())
-
-
-def _tag(where: Path, key: str, text: str) -> KernelTag:
-    try:
-        return KernelTag.parse(text)
-    except UsageError as error:
-        raise _fault(where, key, error.what) from error
-
-
-def _filled(where: Path, key: str, text: str) -> str:
-    if not text.strip() or "\n" in text.strip():
-        raise _fault(where, key, "one line is needed")
-    return text.strip()
-
-
-def _fault(where: Path, key: str, what: str) -> UsageError:
-    return UsageError(
-        f"{key}: {what}" if key else what, where=str(where), next_step="mend it there"
+        next_step=f"write {DESCRIPTION} beside them (CONTRIBUTING.md says how)",
     )
 
 
@@ -291,8 +111,8 @@ def _check_unique_ids(patches: Path, extensions: Sequence[Extension]) -> None:
         for name in _names(extension):
             other = seen.setdefault(name, extension)
             if other is not extension:
-                where = patches / extension.name / _DESCRIPTION
-                raise _fault(where, "id", f"{name!r} already means {other.name}")
+                where = patches / extension.name / DESCRIPTION
+                raise fault(where, "id", f"{name!r} already means {other.name}")
 
 
 def _in_order(patches: Path, extensions: Sequence[Extension]) -> tuple[Extension, ...]:
@@ -300,8 +120,8 @@ def _in_order(patches: Path, extensions: Sequence[Extension]) -> tuple[Extension
     for extension in extensions:
         for name in extension.requires:
             if name not in by_name:
-                where = patches / extension.name / _DESCRIPTION
-                raise _fault(
+                where = patches / extension.name / DESCRIPTION
+                raise fault(
                     where, "requires", f"there is no extension {name!r}{_like(name, by_name)}"
                 )
     sorter = TopologicalSorter({name: by_name[name].requires for name in by_name})

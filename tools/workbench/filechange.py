@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -112,28 +111,6 @@ class FileChange:
         mode = f" {self.old_mode}" if self.old_mode == self.new_mode and self.old_mode else ""
         lines[start : start + bool(known)] = [f"index {oid}..{'0' * len(oid)}{mode}\n".encode()]
         return replace(self, old_oid=oid, text=b"".join(lines))
-
-
-def outside(path: str) -> str:
-    """Tell why a name may not be in a tree; empty when it may."""
-    parts = path.split("/")
-    if path.startswith("/"):
-        return "is an absolute path"
-    if ".." in parts:
-        return "leaves the tree"
-    if any(part in {"", "."} for part in parts):
-        return "is not a plain path"
-    if any(part.rstrip(". ").lower() in {".git", "git~1"} for part in parts):
-        return "is git's own"
-    if not path.isprintable() or "\\" in path:
-        return "has characters no kernel file has"
-    return ""
-
-
-def leads_outside(path: str, target: str) -> bool:
-    """Tell whether a symbolic link at ``path`` leaves the tree."""
-    goal = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
-    return target.startswith("/") or goal == ".." or goal.startswith("../")
 
 
 class HeaderReader:

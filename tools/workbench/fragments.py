@@ -4,7 +4,8 @@
 A fragment is the kernel's own format (``CONFIG_X=y``, ``# CONFIG_X is not
 set``), one symbol a line. A trailing comment may say on which kernels the
 line holds (``# since v6.14``, ``# before v5.17``), so that one set of
-fragments serves every kernel; kconfigs/base.config describes it to authors.
+fragments serves every kernel, and the unpatched one too (``# where known``);
+kconfigs/base.config describes it to authors.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ _UNSET = re.compile(rf"#\s*{_SYMBOL} is not set\s*(?:#\s*(?P<remark>.*))?")
 _NEARLY_UNSET = re.compile(r"#\s*CONFIG_\w+\s+is\b")
 _TAGS = r"v\d[\w.-]*(?:\s*,\s*v\d[\w.-]*)*"
 _WHEN = re.compile(
-    rf"(?:since\s+(?P<since>{_TAGS}))?\s*(?:before\s+(?P<before>v\d[\w.-]*))?\s*(?:\(.*)?"
+    rf"(?:since\s+(?P<since>{_TAGS}))?\s*(?:before\s+(?P<before>v\d[\w.-]*))?"
+    r"\s*(?P<known>where\s+known)?\s*(?:\(.*)?"
 )
-_NEARLY_WHEN = re.compile(r"(since|before|until|from|after)\b", re.IGNORECASE)
+_NEARLY_WHEN = re.compile(r"(since|before|until|from|after|where)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,8 @@ class Request:
     """One line of a fragment: ``value`` is as .config spells it, ``n`` for "is not set".
 
     ``fragment`` is the file's path as the user knows it and ``line`` is
-    1-based. ``since`` empty and ``before`` None mean every kernel.
+    1-based. ``since`` empty and ``before`` None mean every kernel. With
+    ``where_known`` a kernel need not have the symbol: the series adds it.
     """
 
     symbol: str
@@ -56,6 +59,7 @@ class Request:
     line: int
     since: tuple[KernelTag, ...] = ()
     before: KernelTag | None = None
+    where_known: bool = False
 
     @property
     def where(self) -> str:
@@ -204,27 +208,28 @@ def _parse_line(line: str, name: str, at: int) -> Request | None:
             where=where,
             next_step="write CONFIG_NAME=value or '# CONFIG_NAME is not set', one a line",
         )
-    since, before = _parse_when(match["remark"] or "", where)
+    since, before, known = _parse_when(match["remark"] or "", where)
     value = match.groupdict().get("value") or "n"
-    return Request(match["symbol"], value, name, at, since, before)
+    return Request(match["symbol"], value, name, at, since, before, known)
 
 
-def _parse_when(remark: str, where: str) -> tuple[tuple[KernelTag, ...], KernelTag | None]:
+def _parse_when(remark: str, where: str) -> tuple[tuple[KernelTag, ...], KernelTag | None, bool]:
     match = _WHEN.fullmatch(remark.strip())
     if match is None:
         if _NEARLY_WHEN.match(remark.strip()):
             raise UsageError(
                 f"cannot read the condition {remark.strip()!r}",
                 where=where,
-                next_step="write '# since v6.14' or '# before v5.17', a remark after it in ()",
+                next_step="write '# since v6.14', '# before v5.17' or '# where known', "
+                "a remark after it in ()",
             )
-        return (), None
+        return (), None, False
     try:
         since = tuple(KernelTag.parse(tag) for tag in re.findall(r"v[^\s,]+", match["since"] or ""))
         before = KernelTag.parse(match["before"]) if match["before"] else None
     except UsageError as error:
         raise UsageError(error.what, where=where, next_step=error.next_step) from error
-    return since, before
+    return since, before, match["known"] is not None
 
 
 def _names(folder: Path) -> list[str]:

@@ -11,8 +11,9 @@ import re
 from typing import TYPE_CHECKING
 
 from workbench.errors import InfraError, UsageError
-from workbench.filechange import SYMLINK, leads_outside
+from workbench.filechange import SYMLINK
 from workbench.gitapply import Application, Entry, SmallIndex
+from workbench.treepath import leads_outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -80,35 +81,35 @@ class GrowingTree:
             return result, {}
         now = self._index.stages()
         after = {path: now.get(path, {}).get(0) for path in patch.touched}
-        return result, self._note(after, patch)
+        return result, self._note(after, str(patch.path))
 
     def has_it(self, patch: PatchFile) -> bool:
         """Tell whether the patch could be taken back, and so is in there."""
         self.load(patch.touched)
         return self._index.apply(patch.diff, "--reverse", "--check").applied
 
-    def put(self, changes: Mapping[str, Entry | None], patch: PatchFile) -> dict[str, Entry | None]:
-        """Change files as a merge of ``patch`` said; return those that really changed."""
-        changed = self._note(changes, patch)
+    def put(self, changes: Mapping[str, Entry | None], where: str) -> dict[str, Entry | None]:
+        """Change files as ``where`` (a file of the user's) asks; return those really changed."""
+        changed = self._note(changes, where)
         self._index.put(changed)
         self._loaded |= set(changed)
         return changed
 
-    def _note(self, after: Mapping[str, Entry | None], patch: PatchFile) -> dict[str, Entry | None]:
+    def _note(self, after: Mapping[str, Entry | None], where: str) -> dict[str, Entry | None]:
         changed = {path: entry for path, entry in after.items() if entry != self.file(path)}
         for path, entry in changed.items():
             if entry and entry.mode == SYMLINK:
-                self._check_link(path, entry, patch)
+                self._check_link(path, entry, where)
         self._changed |= changed
         return changed
 
-    def _check_link(self, path: str, entry: Entry, patch: PatchFile) -> None:
+    def _check_link(self, path: str, entry: Entry, where: str) -> None:
         """Refuse a link to the outside that only shows when the patch is applied."""
         target = self._store.cat_file(entry.oid).decode(errors="replace")
         if leads_outside(path, target):
             raise UsageError(
                 f"{path!r} becomes a symbolic link to {target!r}",
-                where=str(patch.path),
+                where=where,
                 next_step="a patch may only name files inside the kernel tree",
             )
 

@@ -175,7 +175,8 @@ def conflict_reason(outcome: PatchOutcome) -> Reason:
         return Reason(f"{name}: {outcome.state}: {outcome.detail}")
     first = outcome.conflicts[0]
     more = len(outcome.conflicts) - 1
-    what = f"{name} conflicts at {first.path}:{first.line} ({first.kind})"
+    place = f"{first.path}:{first.line}" if first.line else first.path
+    what = f"{name} conflicts at {place} ({first.kind})"
     return Reason(what + (f" and {more} more" if more else ""), "", first.next_step)
 
 

@@ -31,10 +31,14 @@ _ALTERNATIVES = 4
 
 @dataclass(frozen=True)
 class Wish:
-    """One symbol and the value asked for, spelt as .config spells it."""
+    """One symbol and the value asked for, spelt as .config spells it.
+
+    ``where_known``: it is fine if the tree has no such symbol.
+    """
 
     symbol: str
     wanted: str
+    where_known: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ def unmet(tree: Tree, wishes: list[Wish], config: str) -> list[Unmet]:
     for wish in wishes:
         got = values.get(wish.symbol, "n")
         if not _is_known(tree, wish.symbol):
+            if wish.where_known:
+                continue
             findings.append(Unmet(wish.symbol, got, _unknown(tree, wish.symbol)))
         elif not _equal(wish.wanted, got):
             findings.append(Unmet(wish.symbol, got, _why(tree, wish, got)))
@@ -256,7 +262,7 @@ def _items(expression: Any) -> set[Any]:
 
 
 def main() -> None:
-    """Read ``{"config": path, "wishes": [[symbol, wanted]…]}``, write the unmet ones."""
+    """Read ``{"config": path, "wishes": [[symbol, wanted, known]…]}``, write the unmet ones."""
     question = json.load(sys.stdin)
     with open(question["config"], encoding="utf-8") as file:  # noqa: PTH123 - a name from make
         config = file.read()

@@ -13,7 +13,7 @@ import contextlib
 import difflib
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench import checkpatch, fragments, lintcache, lintgates, sandbox, toolchain, touched
@@ -22,13 +22,15 @@ from workbench.errors import UsageError
 from workbench.gates import CHECKPATCH, COMPILED, GateResult, GateState, KernelLint, PatchLint
 from workbench.lintgates import Change
 from workbench.lintmake import Bench
+from workbench.model import PatchState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from workbench.declared import Extension
     from workbench.gitstore import Store
     from workbench.lintmake import HeldBench
-    from workbench.model import Extension, PatchOutcome, RebasedSeries
+    from workbench.model import PatchOutcome, RebasedSeries
     from workbench.paths import Paths
     from workbench.progress import Progress
 
@@ -145,7 +147,7 @@ class _Work:
         key = lintcache.key((CHECKPATCH, change.before, digest, checkpatch.identity()))
         self._store([outcome], key, (CHECKPATCH,), check)
         asked = (*self.sparse.words, self.sparse.version)
-        key = self._key(fragments.LINT_BASE, change.before, change.after, *asked)
+        key = self._key(fragments.LINT_BASE, *change.key, *asked)
         self._store([outcome] * len(COMPILED), key, COMPILED, build)
 
     def variant(self, name: str, exempt: Mapping[tuple[str, str], str]) -> None:
@@ -167,8 +169,8 @@ class _Work:
             held.switch(self._series.tree)
             return lintgates.variant(held, name, changes)
 
-        pairs = (tree for change in changes for tree in (change.before, change.after))
-        key = self._key(name, self._series.tree, *pairs)
+        parts = (part for change in changes for part in change.key)
+        key = self._key(name, self._series.tree, *parts)
         self._store(asked, key, [name] * len(asked), build)
 
     def told(self, outcome: PatchOutcome, gates: Sequence[str]) -> PatchLint:
@@ -225,12 +227,28 @@ class _Work:
         return self._held
 
 
-def _patches(store: Store, series: RebasedSeries) -> Iterator[_Patch]:
+def _patches(store: Store, series: RebasedSeries) -> tuple[_Patch, ...]:
+    """Return the patches in the series; what was restored is upstream's, and not among them."""
     before = series.kernel.tree
+    restored: dict[str, frozenset[str]] = {}
+    found: list[_Patch] = []
     for outcome in series.outcomes:
         if outcome.commit is None:
             continue
         after = store.git("rev-parse", f"{outcome.commit}^{{tree}}")
-        change = Change(before, after, touched.between(store, before, after))
-        yield _Patch(outcome, outcome.commit, change)
+        differs = touched.between(store, before, after)
+        mine = restored.get(outcome.extension, frozenset())
+        if outcome.state is PatchState.RESTORED:
+            restored[outcome.extension] = mine | differs.lines.keys()
+        else:
+            change = Change(before, after, differs, restored=mine)
+            found.append(_Patch(outcome, outcome.commit, change))
         before = after
+    wiring: set[str] = set()
+    for at in reversed(range(len(found))):
+        patch = found[at]
+        name = patch.outcome.extension
+        found[at] = replace(patch, change=replace(patch.change, wired_later=name in wiring))
+        if patch.change.touches_makefile:
+            wiring.add(name)
+    return tuple(found)

@@ -31,16 +31,35 @@ _GAVE_UP: Final = "error: too many errors"
 
 @dataclass(frozen=True)
 class Change:
-    """One patch as it is on one kernel: the trees before and after it, and what differs."""
+    """One patch as it is on one kernel: the trees before and after it, and what differs.
+
+    ``restored`` are upstream's files its extension brought back before, which
+    no Makefile names until a patch does; ``wired_later`` tells that a later
+    patch of the extension is about Makefiles.
+    """
 
     before: str
     after: str
     touched: Touched
+    restored: frozenset[str] = frozenset()
+    wired_later: bool = False
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
-        """The files of it that are compiled."""
-        return touched.sources(sorted(self.touched.lines))
+        """The files of it that are compiled; what a Makefile of it may have wired in is."""
+        wired = self.restored if self.touches_makefile else ()
+        return touched.sources(sorted({*self.touched.lines, *wired}))
+
+    @property
+    def touches_makefile(self) -> bool:
+        """Tell whether it is about what is built."""
+        return any(map(touched.is_makefile, self.touched.lines))
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What the gates that compile it depend on."""
+        waits = (*sorted(self.restored), str(self.wired_later)) if self.restored else ()
+        return self.before, self.after, *waits
 
     @cached_property
     def headers(self) -> tuple[str, ...]:
@@ -155,11 +174,15 @@ def _builds(held: HeldBench, change: Change, after: _Look) -> GateResult:
     made = held.make(LINT_BASE, sorted(users))
     if made.broken:
         return _broken(BUILDS, tuple(made.broken.values()))
+    unseen = {path for path in change.sources if touched.object_of(path) not in after.objects}
+    waiting = unseen & change.restored if change.wired_later else set()
     blind = tuple(
         Finding(path, 0, f"kconfigs/lint/{LINT_BASE}.config does not build it: nothing is known")
-        for path in change.sources
-        if touched.object_of(path) not in after.objects
+        for path in sorted(unseen - waiting)
     )
+    if waiting and not (blind or after.objects or users):
+        what = f"restored, and in no Makefile yet: {', '.join(sorted(waiting))}"
+        return GateResult(BUILDS, GateState.NOTHING, what)
     if blind or not (after.objects or users):
         what = "not all of it is compiled" if after.objects else "none of it is compiled"
         return GateResult(BUILDS, GateState.FOUND, what, blind)

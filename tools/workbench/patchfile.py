@@ -20,10 +20,9 @@ from workbench.filechange import (
     FileChange,
     HeaderReader,
     Hunk,
-    leads_outside,
-    outside,
 )
 from workbench.mailhead import Mail, read_mail, refused
+from workbench.treepath import leads_outside, outside
 
 if TYPE_CHECKING:
     from pathlib import Path

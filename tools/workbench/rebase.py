@@ -4,6 +4,7 @@
 The result is what ``git am -3`` gives, patch by patch: first the patch as it
 stands (lines may have moved), then a 3-way merge from the files it was made
 on. A patch that is no good is left out and the next ones are still tried.
+What an extension restores is a commit of its own before its first patch.
 """
 
 from __future__ import annotations
@@ -11,25 +12,28 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from workbench import series
 from workbench.bases import Bases
 from workbench.conflicts import Explainer
-from workbench.extensions import patches_for
+from workbench.extensions import patches_for, restores_for
 from workbench.filechange import ChangeKind
 from workbench.growing import GrowingTree
 from workbench.model import Conflict, PatchOutcome, PatchState, RebasedSeries
 from workbench.patchfile import PatchFile, read_patch
 from workbench.progress import Progress, Silent
+from workbench.restore import Restorer, Restoring
 from workbench.threeway import Merge, Merger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from workbench.declared import Extension
     from workbench.gitapply import Entry
     from workbench.gitstore import Store
-    from workbench.model import Extension, Kernel, KernelTag
+    from workbench.mailhead import Mail
+    from workbench.model import Kernel, KernelTag
     from workbench.paths import Paths
 
 
@@ -40,6 +44,16 @@ class _Task:
     extension: Extension
     patch: PatchFile
     base: KernelTag
+
+    @property
+    def mail(self) -> Mail:
+        """What its commit says."""
+        return self.patch.mail
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """All names it touches."""
+        return self.patch.touched
 
     @property
     def label(self) -> str:
@@ -76,19 +90,15 @@ def rebase(
 
     Never stops at the first patch that does not apply. ``obtain_base`` brings
     the kernel a patch was made on, should a merge need one that is not in the
-    store (None: download it). UsageError for a malformed patch, before
-    anything is tried.
+    store, and the kernel files are restored from (None: download it).
+    UsageError for a malformed patch, before anything is tried.
     """
     progress = progress or Silent()
-    tasks = [
-        _Task(extension, read_patch(path), base)
-        for extension in extensions
-        for path, base in patches_for(extension, kernel.tag)
-    ]
+    tasks = [task for extension in extensions for task in _tasks(extension, kernel.tag)]
     obtain = obtain_base or _downloaded(paths, progress)
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
         porter = _Porter(store, kernel, Bases(store, extensions, Path(name), obtain), Path(name))
-        porter.tree.load(path for task in tasks for path in task.patch.touched)
+        porter.tree.load(path for task in tasks for path in task.touched)
         ported = []
         for number, task in enumerate(tasks):
             progress.step(f"{kernel.name}: rebase", number, len(tasks))
@@ -96,11 +106,18 @@ def rebase(
     return _written(store, kernel, tuple(each.name for each in extensions), tasks, ported)
 
 
+def _tasks(extension: Extension, tag: KernelTag) -> Iterator[_Task | Restoring]:
+    for restore in restores_for(extension, tag):
+        yield Restoring(extension, restore)
+    for path, base in patches_for(extension, tag):
+        yield _Task(extension, read_patch(path), base)
+
+
 def _downloaded(paths: Paths, progress: Progress) -> Callable[[KernelTag], Kernel]:
     def obtain(tag: KernelTag) -> Kernel:
         from workbench import source
 
-        progress.note(f"a 3-way merge needs {tag}, which a patch was made on")
+        progress.note(f"{tag} is needed too: a patch was made on it, or files come back from it")
         return source.obtain(paths, str(tag), repo=None, progress=progress)
 
     return obtain
@@ -110,22 +127,20 @@ def _written(
     store: Store,
     kernel: Kernel,
     names: tuple[str, ...],
-    tasks: Sequence[_Task],
+    tasks: Sequence[_Task | Restoring],
     ported: Sequence[_Ported],
 ) -> RebasedSeries:
     """Make the commits, and put outcomes beside them."""
     ref = series.ref_name(kernel, names)
     pairs = list(zip(tasks, ported, strict=True))
-    additions = [
-        series.Addition(task.patch.mail, each.changes) for task, each in pairs if each.changes
-    ]
+    additions = [series.Addition(task.mail, each.changes) for task, each in pairs if each.changes]
     commits = series.write(store, kernel, ref, additions)
     left = iter(commits)
     outcomes = tuple(
         PatchOutcome(
             extension=task.extension.name,
             patch=task.label,
-            subject=task.patch.mail.subject,
+            subject=task.mail.subject,
             state=each.state,
             commit=next(left) if each.changes else None,
             offsets=each.offsets,
@@ -149,12 +164,31 @@ class _Porter:
         self._bases = bases
         self._folder = folder
         self._merger = Merger(store, self.tree, folder)
+        self._restorer = Restorer(store, self.tree, folder, bases.kernel)
         self._left_behind: dict[str, str] = {}
         self._not_renamed: dict[str, str] = {}
         self._not_made: set[str] = set()
 
-    def port(self, task: _Task) -> _Ported:
-        """Port one patch, and change the tree when it goes in."""
+    def port(self, task: _Task | Restoring) -> _Ported:
+        """Port one patch, or restore files, and change the tree when it goes in."""
+        match task:
+            case _Task():
+                return self._applied(task)
+            case Restoring():
+                return self._restored(task)
+            case _:
+                assert_never(task)
+
+    def _restored(self, task: Restoring) -> _Ported:
+        found = self._restorer.bring(task.extension, task.restore)
+        if found.conflicts:
+            self._left_behind |= dict.fromkeys(task.touched, task.label)
+            self._not_made |= set(task.touched)
+            return _Ported(PatchState.CONFLICT, conflicts=found.conflicts, detail=found.detail)
+        state = PatchState.RESTORED if found.changes else PatchState.THERE
+        return _Ported(state, found.changes, detail=found.detail)
+
+    def _applied(self, task: _Task) -> _Ported:
         applied, changes = self.tree.apply(task.patch)
         if not applied.applied:
             return self._merged(task)
@@ -177,7 +211,7 @@ class _Porter:
                 "" if whole else f"no 3-way merge: it does not apply to its base {task.base} either"
             )
             return self._left_out(task, merge, why)
-        changes = self.tree.put(merge.after, patch)
+        changes = self.tree.put(merge.after, str(patch.path))
         if not changes:
             return _Ported(PatchState.UPSTREAM, detail="merging it changes nothing")
         followed = (f"{old} is {new} here" for old, new in sorted(merge.followed.items()))

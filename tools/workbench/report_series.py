@@ -27,6 +27,8 @@ _STYLE: Final = {
     PatchState.OFFSET: "green",
     PatchState.THREE_WAY: "cyan",
     PatchState.UPSTREAM: "blue",
+    PatchState.RESTORED: "green",
+    PatchState.THERE: "blue",
     PatchState.OBSOLETE: "bold magenta",
     PatchState.CONFLICT: "bold red",
 }

@@ -71,6 +71,11 @@ def headers(paths: Iterable[str]) -> tuple[str, ...]:
     return tuple(path for path in paths if path.endswith(".h") and _is_kernel(path))
 
 
+def is_makefile(path: str) -> bool:
+    """Tell whether a file says what is built."""
+    return path.rpartition("/")[2] in {"Makefile", "Kbuild"}
+
+
 def object_of(source: str) -> str:
     """Return the object make is asked for, as in ``net/xfrm/xfrm_user.o``."""
     return source.rpartition(".")[0] + ".o"

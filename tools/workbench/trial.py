@@ -29,16 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from workbench.declared import Extension
     from workbench.gitstore import Store
     from workbench.image import GuestImage
-    from workbench.model import (
-        Extension,
-        Kernel,
-        PatchOutcome,
-        RebasedSeries,
-        SelftestReport,
-        SelftestResult,
-    )
+    from workbench.model import Kernel, PatchOutcome, RebasedSeries, SelftestReport, SelftestResult
     from workbench.paths import Paths
     from workbench.progress import Progress
     from workbench.suite import Suite

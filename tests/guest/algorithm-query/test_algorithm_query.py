@@ -503,6 +503,36 @@ def test_newalg_is_no_request(xfrm: XfrmSocket) -> None:
     assert refusal.errno == errno.EINVAL, f"{refusal}; expected EINVAL"
 
 
+@pytest.mark.control
+def test_selinux_knows_the_message(xfrm: XfrmSocket) -> None:
+    # Where it is on ("--flavour selinux") it logs what is not in its table, as 0x3a is not.
+    is_on = "selinuxfs" in Path("/proc/filesystems").read_text(encoding="ascii").split()
+    with kernel_log() as said:
+        refused(xfrm, encode(xm.DumpMessage(), 0x3A, NLM_F_DUMP, SEQUENCE), "64 bits")
+        with contextlib.suppress(NetlinkRefusedError):  # as kernels without the patch answer
+            xfrm.algorithms()
+        unknown = re.findall(r"SELinux: unrecognized netlink message: .*nlmsg_type=(\d+)", said())
+    expected = [str(0x3A)] if is_on else []
+    assert unknown == expected, f"SELinux does not know the messages {unknown}, expected {expected}"
+
+
+@contextlib.contextmanager
+def kernel_log() -> Iterator[Callable[[], str]]:
+    """Give a reader of what the kernel logs from now on."""
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        os.lseek(log, 0, os.SEEK_END)
+        yield lambda: "".join(_records(log))
+    finally:
+        os.close(log)
+
+
+def _records(log: int) -> Iterator[str]:
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            yield os.read(log, 8192).decode(errors="replace")
+
+
 def dump_request() -> bytes:
     return encode(xm.DumpMessage(), xm.MSG_GETALG, NLM_F_DUMP, SEQUENCE)
 

@@ -15,8 +15,9 @@ from workbench.paths import Paths
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from workbench.declared import Extension
     from workbench.gitstore import Store
-    from workbench.model import BuildFailure, BuiltKernel, Extension, Kernel, RebasedSeries
+    from workbench.model import BuildFailure, BuiltKernel, Kernel, RebasedSeries
     from workbench.progress import Progress
 
 

@@ -16,7 +16,8 @@ from workbench.paths import Paths
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workbench.model import Extension, Kernel, RebasedSeries
+    from workbench.declared import Extension
+    from workbench.model import Kernel, RebasedSeries
     from workbench.progress import Progress
 
 

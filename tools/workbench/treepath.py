@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which names may be in a kernel tree: nothing may lead out of it."""
+
+from __future__ import annotations
+
+import posixpath
+
+
+def outside(path: str) -> str:
+    """Tell why a name may not be in a tree; empty when it may."""
+    parts = path.split("/")
+    if path.startswith("/"):
+        return "is an absolute path"
+    if ".." in parts:
+        return "leaves the tree"
+    if any(part in {"", "."} for part in parts):
+        return "is not a plain path"
+    if any(part.rstrip(". ").lower() in {".git", "git~1"} for part in parts):
+        return "is git's own"
+    if not path.isprintable() or "\\" in path:
+        return "has characters no kernel file has"
+    return ""
+
+
+def leads_outside(path: str, target: str) -> bool:
+    """Tell whether a symbolic link at ``path`` leaves the tree."""
+    goal = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    return target.startswith("/") or goal == ".." or goal.startswith("../")
