@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""strongSwan as it is: one charon in each namespace of a pair, told what to do by swanctl.
+"""strongSwan as it is: a charon in each namespace of several, told what to do by swanctl.
 
-The two share the guest's file system: charon-systemd writes no pid file, and
-everything else has its name from a strongswan.conf of its own. NOTIFY_SOCKET
-says when it is ready, so nothing sleeps.
+They share the guest's file system: charon-systemd writes no pid file, and
+everything else but the ha plugin's FIFO has its name from a strongswan.conf of
+its own. NOTIFY_SOCKET says when it is ready, so nothing sleeps.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import socket
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +43,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # loaded and tested while a slow CPU waits.
 _STRONGSWAN_CONF = """
 charon {{
-  load = random nonce aes sha1 sha2 hmac kdf gcm curve25519 kernel-netlink socket-default vici
-  threads = 8
+  load = random nonce aes sha1 sha2 hmac kdf gcm curve25519 kernel-netlink socket-default vici{more}
+  threads = {threads}
   # A second; with 0 the old inbound SAs stay until they expire.
   delete_rekeyed_delay = 1
   filelog {{
@@ -58,11 +58,19 @@ charon {{
     vici {{
       socket = unix://{folder}/vici
     }}
+{plugins}
   }}
+{lines}
 }}
 swanctl {{
   load = random
 }}
+"""
+
+_PLUGIN = """
+    {name} {{
+      {lines}
+    }}
 """
 
 _CONNECTION = """
@@ -75,9 +83,11 @@ _CONNECTION = """
     {lines}
     local {{
       auth = psk
+      {local_id}
     }}
     remote {{
       auth = psk
+      {remote_id}
     }}
     children {{
 {children}
@@ -106,7 +116,8 @@ class Connection:
     """One connection of one end.
 
     ``lines`` are further lines of swanctl.conf, as are those of each of its
-    ``children``, such as ``mode = transport``.
+    ``children``, such as ``mode = transport``. The identities are the
+    addresses where none is given.
     """
 
     name: str
@@ -114,6 +125,8 @@ class Connection:
     remote: str
     children: Mapping[str, tuple[str, ...]]
     lines: tuple[str, ...] = ()
+    local_id: str = ""
+    remote_id: str = ""
 
     def text(self) -> str:
         """Return it as swanctl.conf has it; the parser wants one key a line."""
@@ -127,7 +140,45 @@ class Connection:
             remote=self.remote,
             lines="\n    ".join(self.lines),
             children="".join(children),
+            local_id=self.local_id and f"id = {self.local_id}",
+            remote_id=self.remote_id and f"id = {self.remote_id}",
         )
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one charon's strongswan.conf has besides what all have.
+
+    ``lines`` are of the charon section, ``plugins`` are loaded as well, each
+    with its own lines. With ``own_run`` /var/run is its folder: the ha plugin
+    makes its FIFO there.
+    """
+
+    lines: tuple[str, ...] = ()
+    plugins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    threads: int = 8
+    own_run: bool = False
+
+    def text(self, folder: Path) -> str:
+        """Return strongswan.conf."""
+        plugins = (
+            _PLUGIN.format(name=name, lines="\n      ".join(lines))
+            for name, lines in self.plugins.items()
+        )
+        return _STRONGSWAN_CONF.format(
+            folder=folder,
+            more="".join(f" {name}" for name in self.plugins),
+            threads=self.threads,
+            plugins="".join(plugins),
+            lines="\n".join(f"  {line}" for line in self.lines),
+        )
+
+    def command(self, folder: Path) -> list[str]:
+        """Return what starts it."""
+        if not self.own_run:
+            return ["charon-systemd"]
+        script = 'mount --bind "$0" /var/run && exec charon-systemd'
+        return ["unshare", "--mount", "sh", "-c", script, str(folder)]
 
 
 @dataclass(frozen=True)
@@ -142,6 +193,15 @@ class Configuration:
         connections = "".join(each.text() for each in self.connections)
         pools = "".join(f"  {name} {{\n    addrs = {addrs}\n  }}\n" for name, addrs in self.pools)
         return f"connections {{{connections}}}\npools {{\n{pools}}}\n{_SHARED_KEY}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A charon that is to run: where, how it is set and what it is given to load."""
+
+    namespace: Namespace
+    configuration: Configuration
+    setting: Setting = field(default_factory=Setting)
 
 
 @dataclass(frozen=True)
@@ -176,6 +236,10 @@ class Charon:
     def terminate(self, name: str) -> None:
         """Take a connection down, and wait for the other end's word of it."""
         self.swanctl("--terminate", "--ike", name, "--timeout", "30")
+
+    def log(self) -> str:
+        """Return all it has logged."""
+        return (self.folder / "charon.log").read_text(errors="replace")
 
     def log_end(self) -> str:
         """Return the last lines of what it and its peer said, as one line."""
@@ -235,18 +299,21 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _starting(namespace: Namespace, folder: Path) -> Iterator[tuple[Charon, socket.socket]]:
+def _starting(wanted: Wanted, folder: Path) -> Iterator[tuple[Charon, socket.socket]]:
     """Start a charon and give it with the socket on which it will say that it is ready."""
+    namespace, setting = wanted.namespace, wanted.setting
     with contextlib.ExitStack() as undo:
         folder.mkdir()
-        conf = _STRONGSWAN_CONF.format(folder=folder)
+        conf = setting.text(folder)
         (folder / "strongswan.conf").write_text(conf, encoding="ascii")
         notify = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         notify.bind(str(folder / "notify"))
         notify.settimeout(_LOOK_SECONDS)
         process = undo.enter_context(
             namespace.daemon(
-                ["charon-systemd"], output=folder / "output", environment=_environment(folder)
+                setting.command(folder),
+                output=folder / "output",
+                environment=_environment(folder),
             )
         )
         yield Charon(namespace, folder, process), notify
@@ -271,22 +338,28 @@ def _wait_until_ready(charon: Charon, notify: socket.socket) -> None:
 
 
 @contextlib.contextmanager
+def several(*wanted: Wanted) -> Iterator[tuple[Charon, ...]]:
+    """Run charons, each with its configuration loaded, and end them all."""
+    with contextlib.ExitStack() as undo:
+        made = tempfile.TemporaryDirectory(prefix="charons-")
+        parent = Path(undo.enter_context(made))
+        # All start before any is waited for.
+        starting = [
+            undo.enter_context(_starting(each, parent / each.namespace.label)) for each in wanted
+        ]
+        for (charon, notify), each in zip(starting, wanted, strict=True):
+            _wait_until_ready(charon, notify)
+            charon.load(each.configuration)
+        yield tuple(charon for charon, _ in starting)
+
+
+@contextlib.contextmanager
 def charons(
     pair: Pair, left: Configuration, right: Configuration
 ) -> Iterator[tuple[Charon, Charon]]:
     """Run a charon on either side of a pair, each with its configuration loaded; end both."""
-    with contextlib.ExitStack() as undo:
-        made = tempfile.TemporaryDirectory(prefix="charons-")
-        parent = Path(undo.enter_context(made))
-        # Both start before either is waited for.
-        starting = [
-            undo.enter_context(_starting(side, parent / side.label))
-            for side in (pair.left, pair.right)
-        ]
-        for (charon, notify), configuration in zip(starting, (left, right), strict=True):
-            _wait_until_ready(charon, notify)
-            charon.load(configuration)
-        yield starting[0][0], starting[1][0]
+    with several(Wanted(pair.left, left), Wanted(pair.right, right)) as (one, other):
+        yield one, other
 
 
 def with_extra_flags(sa: xs.Sa, flags: int) -> xs.Sa:
