@@ -18,6 +18,7 @@ import os
 import select
 import socket
 import struct
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -38,7 +39,7 @@ MAC = "01:00:5e:00:09:01"
 PEER_MAC = "02:00:00:00:09:02"
 PORT = 4242
 MARKER_PORT = 4243
-PATIENCE = 5
+PATIENCE = 15
 #: How far a change of segments moves the numbers on: 1/16 of what 32 bits hold.
 JUMP = 0xFFFFFFFF // 16
 
@@ -107,6 +108,7 @@ class Node:
     switch_name: str = ""
     _marks: int = 0
     _got: list[str] = field(default_factory=list)
+    _errors: Counter[str] = field(default_factory=Counter)
 
     @property
     def label(self) -> str:
@@ -293,6 +295,11 @@ class Node:
         if not self.refused:
             self.without_rules()
         self.forget()
+        self._errors = _xfrm_errors(self.namespace)
+
+    def errors(self) -> dict[str, int]:
+        """Return what XFRM has counted as errors since it was cleared."""
+        return dict(_xfrm_errors(self.namespace) - self._errors)
 
 
 def segments_by_jumps(node: Node, total: int) -> dict[tuple[str, int], int]:
@@ -326,12 +333,11 @@ def encap_socket(where: Namespace) -> socket.socket:
     return opened
 
 
-def xfrm_errors(where: Namespace) -> dict[str, int]:
-    """Return the counters of /proc/net/xfrm_stat that are not zero."""
+def _xfrm_errors(where: Namespace) -> Counter[str]:
+    """Return the counters of /proc/net/xfrm_stat."""
     with where.inside():
         text = Path("/proc/thread-self/net/xfrm_stat").read_text(encoding="ascii")
-    counted = {name: int(number) for name, number in map(str.split, text.splitlines())}
-    return {name: number for name, number in counted.items() if number}
+    return Counter({name: int(number) for name, number in map(str.split, text.splitlines())})
 
 
 def esp_on(plugged: Wire) -> list[bytes]:
@@ -347,8 +353,8 @@ def _node(where: Namespace, link: Link, ends: Ends, own: str, device: str) -> It
     """Make a namespace, whose device is there, a node without a rule."""
     with contextlib.ExitStack() as undo:
         where.ip(
-            f"addr add {own}/{ends.bits} dev {device}",
-            f"addr add {ends.behind_cluster}/{ends.bits} dev lo",
+            f"addr add {own}/{ends.bits} dev {device}{_nodad(ends)}",
+            f"addr add {ends.behind_cluster}/{ends.bits} dev lo{_nodad(ends)}",
             f"route add {ends.nets[1]} via {ends.peer} dev {device} onlink"
             f" src {ends.behind_cluster}",
         )
@@ -357,6 +363,7 @@ def _node(where: Namespace, link: Link, ends: Ends, own: str, device: str) -> It
         inner = undo.enter_context(receiver(where, ends, PORT))
         inner.settimeout(0)
         marker = undo.enter_context(receiver(where, ends, MARKER_PORT))
+        marker.settimeout(PATIENCE)
         yield Node(where, link, ends, own, device, xfrm, inner, marker)
 
 
@@ -370,6 +377,33 @@ def lone_node(
         _node(where, plugged, ends, ends.own[0], Wire.DEVICE) as node,
     ):
         yield node, plugged
+
+
+class Wired:
+    """Nodes on a wire each, made when first asked for and shared by a file's tests."""
+
+    def __init__(self) -> None:
+        """Have none yet."""
+        self._undo = contextlib.ExitStack()
+        self._nodes: dict[tuple[Ends, bool], tuple[Node, Wire]] = {}
+
+    def close(self) -> None:
+        """Take all away."""
+        self._undo.close()
+
+    def node(self, ends: Ends = IPV4, *, gro: bool = False) -> tuple[Node, Wire]:
+        """Give the node of a family, whose packets pass GRO or not, and its wire."""
+        if (ends, gro) not in self._nodes:
+            where = self._undo.enter_context(namespace("the node"))
+            made = self._undo.enter_context(lone_node(where, gro=gro, ends=ends))
+            self._nodes[ends, gro] = made
+        return self._nodes[ends, gro]
+
+    def clear(self) -> None:
+        """Make them hosts without rules and SAs again."""
+        for node, plugged in self._nodes.values():
+            node.clear()
+            esp_on(plugged)
 
 
 class Segment:
@@ -498,7 +532,7 @@ def two_nodes(ends: Ends = IPV4) -> Iterator[Cluster]:
         nodes = []
         for member, own in zip(members, ends.own, strict=True):
             member.ip(
-                f"addr add {ends.cluster}/{_prefix(ends)} dev {DEVICE}",
+                f"addr add {ends.cluster}/{_prefix(ends)} dev {DEVICE}{_nodad(ends)}",
                 f"link set {DEVICE} up",
                 f"neigh add {ends.peer} lladdr {PEER_MAC} dev {DEVICE} nud permanent",
             )
@@ -512,6 +546,11 @@ def two_nodes(ends: Ends = IPV4) -> Iterator[Cluster]:
 
 
 DEVICE = "net"
+
+
+def _nodad(ends: Ends) -> str:
+    """Return what makes an address one to use at once: even on lo a work queue says so else."""
+    return " nodad" if ends.bits == 128 else ""
 
 
 def _prefix(ends: Ends) -> int:

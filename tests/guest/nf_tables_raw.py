@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import sys
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from netlink_frames import (
     NLM_F_ACK,
@@ -24,9 +25,7 @@ from netlink_frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from namespaces import Namespace
+    from collections.abc import Callable, Iterator
 
 #: nf_inet_hooks; the last two are the extension's.
 PRE_ROUTING, LOCAL_IN, FORWARD, LOCAL_OUT, POST_ROUTING = range(5)
@@ -49,7 +48,7 @@ _NEWTABLE, _DELTABLE = 0, 2
 _NEWCHAIN, _DELCHAIN = 3, 5
 _NEWRULE, _GETRULE, _DELRULE = 6, 7, 8
 _NEWSET = 9
-_NEWSETELEM, _DELSETELEM = 12, 14
+_NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
 _NLM_F_APPEND = 0x800
 _HEADER = struct.Struct("=IHHII")
 _NFGEN = struct.Struct("!BBH")
@@ -94,17 +93,31 @@ class Request:
     payload: bytes
 
 
+class Place(Protocol):
+    """Where a table is: a namespace."""
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """Put the calling thread into it, and back."""
+
+
 class Table:
     """An nf_tables table of one family in a namespace."""
 
-    def __init__(self, namespace: Namespace, family: int = INET, name: str = "raw") -> None:
-        """Make it."""
+    def __init__(
+        self, namespace: Place, family: int = INET, name: str = "raw", *, make: bool = True
+    ) -> None:
+        """Make it, unless it is there."""
         self._namespace = namespace
-        self._family = family
+        self.family = family
         self._name = _text(1, name)
         self._sequence = count(1)
         self._sets = count(1)
-        self.apply(Request("NEWTABLE", _NEWTABLE, NLM_F_CREATE, self._name))
+        if make:
+            self.apply(self.made())
+
+    def made(self) -> Request:
+        """Return the request for the table itself."""
+        return Request("NEWTABLE", _NEWTABLE, NLM_F_CREATE, self._name)
 
     def delete(self) -> None:
         """Take it away with all that is in it."""
@@ -154,32 +167,57 @@ class Table:
         keys = (nested(1, attribute(1, struct.pack("=I", number))) for number in numbers)
         return self._name + _text(2, name) + nested(3, *(nested(1, key) for key in keys))
 
-    def apply(self, *requests: Request) -> None:
-        """Do all of it or nothing; NetlinkRefusedError names the request refused."""
+    def apply(self, *requests: Request, write: Callable[[int, bytes], object] = os.write) -> None:
+        """Do all of it or nothing; NetlinkRefusedError names the request refused.
+
+        ``write`` is how it is given to the kernel.
+        """
         mark = struct.pack("!BBH", 0, 0, _NF_TABLES)
         first, *numbers, last = (next(self._sequence) for _ in range(len(requests) + 2))
         batch = [_frame(_BATCH_BEGIN, 0, first, mark)]
         for number, request in zip(numbers, requests, strict=True):
-            head = _NFGEN.pack(self._family, 0, 0)
+            head = _NFGEN.pack(self.family, 0, 0)
             kind = _NF_TABLES << 8 | request.kind
             batch.append(_frame(kind, request.flags | NLM_F_ACK, number, head + request.payload))
         batch.append(_frame(_BATCH_END, 0, last, mark))
         # A socket each time: what a refused batch leaves unread is of no interest.
         with self._socket() as netlink:
-            os.write(netlink.fileno(), b"".join(batch))
+            write(netlink.fileno(), b"".join(batch))
             for number, request in zip(numbers, requests, strict=True):
                 netlink.replies(request.label, number)
 
     def packets(self, chain: str) -> tuple[int, ...]:
         """Return what each counter of a chain has counted, in the order of its rules."""
-        payload = _NFGEN.pack(self._family, 0, 0) + self._name + _text(2, chain)
+        return tuple(
+            int.from_bytes(parts[2], "big")
+            for rule in self.rules(chain)
+            for name, parts in rule
+            if name == "counter"
+        )
+
+    def rules(self, chain: str) -> list[list[tuple[str, dict[int, bytes]]]]:
+        """Return the expressions of each rule of a chain: their names, and attributes by number."""
+        frames = self._dump("GETRULE", _GETRULE, self._name + _text(2, chain))
+        return [list(_expressions(frame)) for frame in frames]
+
+    def members(self, name: str) -> tuple[int, ...]:
+        """Return the numbers in a set."""
+        found = []
+        for frame in self._dump("GETSETELEM", _GETSETELEM, self._name + _text(2, name)):
+            for _, element in _list(dict(_list(frame)).get(3, b"")):
+                ((_, number),) = _list(dict(_list(element))[1])
+                found.append(int.from_bytes(number, sys.byteorder))
+        return tuple(sorted(found))
+
+    def _dump(self, label: str, kind: int, payload: bytes) -> list[bytes]:
+        """Return the attributes of each message."""
         number = next(self._sequence)
+        head = _NFGEN.pack(self.family, 0, 0)
         with self._socket() as netlink:
-            request = _frame(_NF_TABLES << 8 | _GETRULE, NLM_F_DUMP, number, payload)
+            request = _frame(_NF_TABLES << 8 | kind, NLM_F_DUMP, number, head + payload)
             os.write(netlink.fileno(), request)
-            frames = netlink.replies("GETRULE", number)
-        start = _HEADER.size + _NFGEN.size
-        return tuple(found for frame in frames for found in _counted(frame[start:]))
+            frames = netlink.replies(label, number)
+        return [frame[_HEADER.size + _NFGEN.size :] for frame in frames]
 
     @contextlib.contextmanager
     def _socket(self) -> Iterator[NetlinkSocket]:
@@ -194,12 +232,10 @@ def _frame(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
     return _HEADER.pack(length, kind, flags | NLM_F_REQUEST, sequence, 0) + payload
 
 
-def _counted(rule: bytes) -> Iterator[int]:
-    """Give the packets of each counter in a dumped rule."""
+def _expressions(rule: bytes) -> Iterator[tuple[str, dict[int, bytes]]]:
     for _, element in _list(dict(_list(rule)).get(4, b"")):
         parts = dict(_list(element))
-        if parts[1].rstrip(b"\0") == b"counter":
-            yield int.from_bytes(dict(_list(parts[2]))[2], "big")
+        yield parts[1].rstrip(b"\0").decode(), dict(_list(parts.get(2, b"")))
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:
@@ -230,9 +266,10 @@ def transport_bytes(offset: int, length: int, register: int = REG1) -> bytes:
     )
 
 
-def is_equal(data: bytes, register: int = REG1) -> bytes:
-    """Go on only where a register has these bytes."""
-    return _expression("cmp", _word(1, register), _word(2, 0), nested(3, attribute(1, data)))
+def is_equal(data: bytes, register: int = REG1, *, invert: bool = False) -> bytes:
+    """Go on only where a register has these bytes, or has not."""
+    operation = _word(2, int(invert))
+    return _expression("cmp", _word(1, register), operation, nested(3, attribute(1, data)))
 
 
 def sa_spi(*, out: bool, register: int = REG1) -> bytes:
@@ -282,6 +319,16 @@ def _meta_name(key: int, name: str) -> bytes:
     return _expression("meta", _word(1, REG1), _word(2, key)) + is_equal(
         name.encode().ljust(16, b"\0")
     )
+
+
+def transport_protocol() -> bytes:
+    """Load the number, one byte, of what the transport header is of."""
+    return _expression("meta", _word(1, REG1), _word(2, 16))
+
+
+def has_secpath() -> bytes:
+    """Load one byte: 1 where the packet came out of an SA."""
+    return _expression("meta", _word(1, REG1), _word(2, 25))
 
 
 def match(name: str, revision: int, info: bytes) -> bytes:

@@ -22,6 +22,7 @@ MSG_EXPIRE = 0x18
 MSG_UPDSA = 0x1A
 MSG_FLUSHSA = 0x1C
 MSG_FLUSHPOLICY = 0x1D
+MSG_NEWAE = 0x1E
 MSG_MIGRATE = 0x21
 MSG_MAPPING = 0x26
 MSG_GETALG = 0x38
@@ -72,6 +73,18 @@ class SaIdMessage(Message):  # type: ignore[misc]
     """DELSA and GETSA: struct xfrm_usersa_id."""
 
     fields = (("address", "16s"), ("spi", "4s"), ("family", "H"), ("proto", "B"), ("pad", "x"))
+    nla_map = _ATTRIBUTES
+
+
+class AeMessage(Message):  # type: ignore[misc]
+    """NEWAE: struct xfrm_aevent_id."""
+
+    fields = (
+        *SaIdMessage.fields,
+        ("source", "16s"),
+        ("flags", "I"),
+        ("reqid", "I"),
+    )
     nla_map = _ATTRIBUTES
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import xfrm_messages as xm
 import xfrm_structures as xs
-from netlink_frames import NLM_F_EXCL, NetlinkSocket, attributes, decode, encode
+from netlink_frames import NLM_F_EXCL, NLM_F_REPLACE, NetlinkSocket, attributes, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -108,6 +108,22 @@ class XfrmSocket(NetlinkSocket):
             proto=sa.proto,
         )
         self.ask("DELSA", message, xm.MSG_DELSA)
+
+    def set_replay(self, sa: xs.Sa, state: tuple[str, bytes]) -> None:
+        """NEWAE: set the sequence numbers of an SA, XFRMA_REPLAY_VAL or XFRMA_REPLAY_ESN_VAL."""
+        message = xm.AeMessage()
+        message.update(
+            address=xs.pack_address(sa.destination),
+            spi=sa.spi.to_bytes(4, "big"),
+            family=sa.family,
+            proto=sa.proto,
+            source=xs.pack_address(sa.source),
+            flags=0,
+            reqid=sa.reqid,
+        )
+        mark = sa.attribute("XFRMA_MARK")
+        message["attrs"] = [state, *([("XFRMA_MARK", mark)] if mark else [])]
+        self.ask("NEWAE", message, xm.MSG_NEWAE, NLM_F_REPLACE)
 
     def flush(self) -> None:
         """FLUSHSA, all protocols."""

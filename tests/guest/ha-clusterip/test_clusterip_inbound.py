@@ -24,12 +24,11 @@ from cluster import (
     PORT,
     Cluster,
     Node,
+    Wired,
     encap_socket,
-    lone_node,
     two_nodes,
-    xfrm_errors,
 )
-from namespaces import Namespace, wait_until
+from namespaces import wait_until
 from segment_hash import sa_segment, source_segment, spi_in
 
 if TYPE_CHECKING:
@@ -59,15 +58,18 @@ def cluster(topology: Cluster) -> Iterator[Cluster]:
     topology.clear()
 
 
+@pytest.fixture(scope="module")
+def wired() -> Iterator[Wired]:
+    """Give the nodes on wires of the whole file."""
+    with contextlib.closing(Wired()) as nodes:
+        yield nodes
+
+
 @pytest.fixture
-def plug(netns: Namespace) -> Iterator[Callable[..., Node]]:
-    """Give a function that makes a node whose packets go through GRO or not."""
-    with contextlib.ExitStack() as undo:
-
-        def make(*, gro: bool = False) -> Node:
-            return undo.enter_context(lone_node(netns, gro=gro))[0]
-
-        yield make
+def plug(wired: Wired) -> Iterator[Callable[..., Node]]:
+    """Give a function that gives a node whose packets go through GRO or not."""
+    yield lambda *, gro=False: wired.node(gro=gro)[0]
+    wired.clear()
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def follows(node: Node, sa: xs.Sa, sequences: list[int], top: int = 0) -> None:
     seen = Followed(node.replay(sa).received, node.dumped(sa).packets)
     expected = Followed.through(sequences, top)
     assert seen == expected, f"the passive node has {seen}, expected {expected}"
-    errors = xfrm_errors(node.namespace)
+    errors = node.errors()
     assert errors == {}, f"following counts as {errors}, expected no error of XFRM"
 
 
@@ -130,7 +132,7 @@ def test_one_node_delivers_and_the_other_follows(cluster: Cluster, mode: int) ->
     assert windows == [PACKETS, PACKETS], f"the windows are at {windows}, expected 160 at both"
     decrypted = [node.dumped(sa).packets for node in cluster.nodes]
     assert decrypted == [PACKETS, 10], f"the nodes decrypted {decrypted}, expected [160, 10]"
-    errors = [xfrm_errors(node.namespace) for node in cluster.nodes]
+    errors = [node.errors() for node in cluster.nodes]
     assert errors == [{}, {}], f"the nodes count the errors {errors}, expected none"
 
 

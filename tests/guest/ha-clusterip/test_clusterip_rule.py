@@ -7,6 +7,7 @@ that owns nothing until told.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sealing
-from cluster import IPV4, MAC, PORT, Node, lone_node, segments_by_jumps, two_nodes
+from cluster import IPV4, MAC, PORT, Node, Wired, lone_node, segments_by_jumps, two_nodes
 from namespaces import Namespace, SetUpError, goes_away
 from segment_hash import jhash_1word, sa_segment, spi_in
 
@@ -29,11 +30,18 @@ TOTALS = range(2, 17)
 SAS = 700
 
 
+@pytest.fixture(scope="module")
+def wired() -> Iterator[Wired]:
+    """Give the node of the whole file."""
+    with contextlib.closing(Wired()) as nodes:
+        yield nodes
+
+
 @pytest.fixture
-def node(netns: Namespace) -> Iterator[Node]:
-    """Give a node whose rule for two segments was taken."""
-    with lone_node(netns) as (made, _):
-        yield made
+def node(wired: Wired) -> Iterator[Node]:
+    """Give a node that is not yet one."""
+    yield wired.node()[0]
+    wired.clear()
 
 
 def with_rule(node: Node, total: int = 2) -> Node:

@@ -14,7 +14,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,10 +31,10 @@ from cluster import (
     PORT,
     Ends,
     Node,
+    Wired,
     encap_socket,
     esp_on,
     lone_node,
-    xfrm_errors,
 )
 from namespaces import Namespace, SetUpError, goes_away, wait_until
 from netlink_frames import NetlinkRefusedError
@@ -62,6 +62,7 @@ class Host:
 
     node: Node
     wire: Wire
+    tables: list[nf.Table] = field(default_factory=list)
 
     @property
     def namespace(self) -> Namespace:
@@ -70,7 +71,8 @@ class Host:
 
     def table(self, family: int = nf.INET, name: str = "raw") -> nf.Table:
         """Make a table of nf_tables."""
-        return nf.Table(self.namespace, family, name)
+        self.tables.append(nf.Table(self.namespace, family, name))
+        return self.tables[-1]
 
     def counting(self, family: int = nf.INET, *, policy: int = nf.ACCEPT) -> nf.Table:
         """Make a table whose chains "in" and "out" count at the two hooks."""
@@ -107,15 +109,27 @@ class Host:
         return [sealing.sequence_of(packet) for packet in left]
 
 
+@pytest.fixture(scope="module")
+def wired() -> Iterator[Wired]:
+    """Give the nodes of the whole file."""
+    with contextlib.closing(Wired()) as nodes:
+        yield nodes
+
+
 @pytest.fixture
-def plug(netns: Namespace) -> Iterator[Callable[..., Host]]:
-    """Give a function that makes a host of one family, its packets through GRO or not."""
-    with contextlib.ExitStack() as undo:
+def plug(wired: Wired) -> Iterator[Callable[..., Host]]:
+    """Give a function that gives a host of one family, its packets through GRO or not."""
+    hosts: list[Host] = []
 
-        def make(ends: Ends = IPV4, *, gro: bool = False) -> Host:
-            return Host(*undo.enter_context(lone_node(netns, gro=gro, ends=ends)))
+    def make(ends: Ends = IPV4, *, gro: bool = False) -> Host:
+        hosts.append(Host(*wired.node(ends, gro=gro)))
+        return hosts[-1]
 
-        yield make
+    yield make
+    for table in (table for host in hosts for table in host.tables):
+        with contextlib.suppress(NetlinkRefusedError):
+            table.delete()
+    wired.clear()
 
 
 @pytest.fixture
@@ -202,7 +216,7 @@ def test_a_drop_at_xfrm_in_comes_before_crypto(
     assert done == (0, 0, 0), (
         f"after a drop at XFRM_IN the SA decrypted, refused, counted up to {done}, expected 0, 0, 0"
     )
-    errors = xfrm_errors(host.namespace)
+    errors = host.node.errors()
     assert errors == {}, f"a drop at XFRM_IN counts as {errors}, expected no error of XFRM"
     table.delete()
     host.take(inbound, 1, 2, 3)
@@ -223,7 +237,7 @@ def test_a_drop_at_xfrm_out_takes_the_number(
     table.apply(table.chain("out", nf.XFRM_OUT), drop)
     dropped = host.sent(outbound, 3)
     counted = host.node.replay(outbound).sent
-    errors = xfrm_errors(host.namespace)
+    errors = host.node.errors()
     table.delete()
     left = host.sent(outbound, 2)
     assert dropped == [], f"{dropped} left past a drop at XFRM_OUT"

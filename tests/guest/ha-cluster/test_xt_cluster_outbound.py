@@ -1,0 +1,384 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""E8: each number of an SA leaves the cluster once, in whatever way segments change hands.
+
+Both nodes are given all there is to send, and the peer's end of the bridge
+reads what left. By the file the kernel moves the numbers on, by rules and by a
+set xt_cluster_rules.py does; both move them alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+import nf_tables_raw as nf
+import sealing
+import xfrm_attributes as xa
+import xfrm_structures as xs
+import xt_cluster_rules
+from cluster import IPV4, IPV6, PATIENCE, PORT, Cluster, Ends, Node, esp_on, lone_node, two_nodes
+from namespaces import Namespace, wait_until
+from segment_hash import sa_segment, spi_in
+from xt_cluster_node import Member, Members
+from xt_cluster_rules import FILE, INVERT, JUMP, RULE, SET, SPI, Match, mask_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wire import Wire
+
+PACKETS = 160
+ENDS = pytest.mark.parametrize("ends", [IPV4, IPV6], ids=["ipv4", "ipv6"])
+WAYS = pytest.mark.parametrize("by", [RULE, SET, FILE])
+#: Numbers are moved on by the tool, or by the kernel.
+MOVERS = pytest.mark.parametrize("by", [RULE, FILE])
+OSEQ_MAY_WRAP = 2
+
+
+@pytest.fixture(scope="module", params=[IPV4, IPV6], ids=["ipv4", "ipv6"])
+def topology(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Two nodes and a peer, of one family, for the whole file."""
+    with two_nodes(request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def members(topology: Cluster) -> Iterator[Members]:
+    """Give both nodes without rules and SAs."""
+    made = Members(topology)
+    yield made
+    made.leave()
+    topology.clear()
+
+
+@pytest.fixture
+def plug(netns: Namespace) -> Iterator[Callable[[Ends], tuple[Member, Wire]]]:
+    """Give a function that makes a node on a TUN device."""
+    with contextlib.ExitStack() as undo:
+
+        def make(ends: Ends) -> tuple[Member, Wire]:
+            node, plugged = undo.enter_context(lone_node(netns, ends=ends))
+            return Member(node), plugged
+
+        yield make
+
+
+def emitted(members: Members, sa: xs.Sa, packets: int, *, high: int = 0) -> list[int]:
+    """Let both nodes send through an SA; return the numbers that left, each packet opened."""
+    cluster = members.cluster
+    for node in cluster.nodes:
+        node.emit(sa, range(packets))
+    left = cluster.segment.esp()
+    for packet in left:
+        cluster.a.sealer(sa).open(packet, high=high)
+    return [high << 32 | sealing.sequence_of(packet) for packet in left]
+
+
+def sent(members: Members, sa: xs.Sa) -> list[int]:
+    """Return the last number each node has taken."""
+    return [node.replay(sa).sent for node in members.cluster.nodes]
+
+
+@pytest.mark.proof(red=r"320 ESP packets left for 160 numbers, expected 160 ")
+@pytest.mark.parametrize(
+    ("by", "mode"),
+    [(RULE, xs.MODE_TUNNEL), (SET, xs.MODE_TRANSPORT), (FILE, xs.MODE_TUNNEL)],
+    ids=["rule-tunnel", "set-transport", "file-tunnel"],
+)
+def test_every_number_leaves_once(members: Members, by: str, mode: int) -> None:
+    members.join(2, ((1,), (2,)), by)
+    sa = members.cluster.add(members.cluster.a.outbound(1, 2, mode=mode))
+    left = emitted(members, sa, PACKETS)
+    assert len(left) == PACKETS, (
+        f"{len(left)} ESP packets left for {PACKETS} numbers, expected {PACKETS} {members.remark}"
+    )
+    assert left == list(range(1, PACKETS + 1)), f"the numbers {left} left, expected 1 to {PACKETS}"
+    taken = sent(members, sa)
+    assert taken == [PACKETS] * 2, f"the nodes' numbers are at {taken}, expected 160 on both"
+
+
+@pytest.mark.proof(red=r"after the failover A sent 20 and B 20, expected 0 and 20 ")
+@WAYS
+def test_after_a_failover_the_numbers_go_on_far_ahead(members: Members, by: str) -> None:
+    members.join(2, ((1,), (2,)), by)
+    cluster = members.cluster
+    sa = cluster.add(cluster.a.outbound(1, 2))
+    other = cluster.a.outbound(2, 2)
+    other = sealing.ah_sa(other.source, other.destination, other.spi)
+    for node in cluster.nodes:
+        # The policy there is wants ESP.
+        node.xfrm.add(other)
+    before = emitted(members, sa, 20)
+    members.fail_over(1)
+    by_node = []
+    for node in cluster.nodes:
+        node.emit(sa, range(20))
+        by_node.append([sealing.sequence_of(packet) for packet in cluster.segment.esp()])
+    counts = [len(numbers) for numbers in by_node]
+    assert counts == [0, 20], (
+        f"after the failover A sent {counts[0]} and B {counts[1]}, expected 0 and 20"
+        f" {members.remark}"
+    )
+    first = 20 + JUMP + 1
+    assert by_node[1] == list(range(first, first + 20)), (
+        f"after the failover B sent {by_node[1]}, expected from {first} on"
+    )
+    assert not set(before) & set(by_node[1]), "a number left before and after the failover"
+    taken = sent(members, sa)
+    assert taken == [first + 19] * 2, f"the numbers are at {taken}, expected {first + 19} on both"
+    taken = sent(members, other)
+    assert max(taken) < JUMP, f"those of the other segment are at {taken}, expected them left alone"
+
+
+@pytest.mark.proof(red=r"of \d+ packets there and back \d+ had a number used before, expected 0 ")
+@WAYS
+def test_there_and_back_no_number_is_used_twice(members: Members, by: str) -> None:
+    members.join(2, ((1,), ()), by)
+    cluster = members.cluster
+    sa = cluster.add(cluster.a.outbound(1, 2))
+    numbers = emitted(members, sa, 20)
+    for leaving, taking in ((members.a, members.b), (members.b, members.a)) * 2:
+        leaving.own()
+        taking.own(1)
+        # Who is passive misses some of what there is to send.
+        leaving.node.emit(sa, range(15))
+        taking.node.emit(sa, range(20))
+        numbers += [sealing.sequence_of(packet) for packet in cluster.segment.esp()]
+    again = len(numbers) - len(set(numbers))
+    assert again == 0, (
+        f"of {len(numbers)} packets there and back {again} had a number used before, expected 0"
+        f" {members.remark}"
+    )
+    assert len(numbers) == 100, f"there and back {len(numbers)} packets left, expected 100"
+
+
+@pytest.mark.proof(red=r"with 64 bits the numbers after the failover are \[\], expected")
+@MOVERS
+def test_64_bits_carry(members: Members, by: str) -> None:
+    members.join(2, ((1,), ()), by)
+    cluster = members.cluster
+    edge = 1 << 32
+    sa = cluster.add(sealing.with_esn(cluster.a.outbound(1, 2), out_sequence=edge - 100))
+    emitted(members, sa, 5)
+    members.fail_over(1)
+    after = edge - 95 + JUMP
+    left = emitted(members, sa, 5, high=1) if not members.remark else []
+    assert left == list(range(after + 1, after + 6)), (
+        f"with 64 bits the numbers after the failover are {left}, expected {after + 1} and so on"
+        f" {members.remark}"
+    )
+    taken = sent(members, sa)
+    assert taken == [after + 5] * 2, f"the numbers are at {taken}, expected {after + 5} on both"
+
+
+@pytest.mark.proof(red=r"with all numbers used up 6 packets left, expected 0 ")
+@MOVERS
+def test_where_numbers_are_used_up_none_is_used_again(members: Members, by: str) -> None:
+    members.join(2, ((1,), ()), by)
+    late = xa.replay(out_sequence=0xFFFFFF00)
+    sa = members.cluster.add(members.cluster.a.outbound(1, 2, late))
+    members.fail_over(1)
+    left = emitted(members, sa, 3)
+    assert left == [], (
+        f"with all numbers used up {len(left)} packets left, expected 0 {members.remark}"
+    )
+    taken = sent(members, sa)
+    assert taken == [0xFFFFFFFF] * 2, f"the numbers are at {taken}, expected 0xffffffff on both"
+
+
+@pytest.mark.proof(red=r"allowed to wrap the numbers are at \[4294967040, 4294967040\], expected")
+@MOVERS
+def test_numbers_that_may_wrap_do(members: Members, by: str) -> None:
+    members.join(2, ((1,), ()), by)
+    late = (xa.replay(out_sequence=0xFFFFFF00), xa.extra_flags(OSEQ_MAY_WRAP))
+    sa = members.cluster.add(members.cluster.a.outbound(1, 2, *late))
+    members.fail_over(1)
+    taken = sent(members, sa)
+    expected = 0xFFFFFF00 + JUMP & 0xFFFFFFFF
+    assert taken == [expected] * 2, (
+        f"allowed to wrap the numbers are at {taken}, expected {expected} on both {members.remark}"
+    )
+
+
+@pytest.mark.proof(red=r"under traffic \d+ of \d+ numbers left more than once, expected 0 ")
+@WAYS
+def test_under_traffic_no_number_leaves_twice(members: Members, by: str) -> None:
+    members.join(2, ((1,), ()), by)
+    cluster = members.cluster
+    cluster.add(cluster.a.outbound(1, 2))
+    left: list[bytes] = []
+    with contextlib.ExitStack() as undo:
+        senders = [undo.enter_context(sender(node)) for node in cluster.nodes]
+        over = threading.Event()
+
+        def traffic() -> None:
+            while not over.is_set():
+                for opened in senders:
+                    opened.sendto(b"on and on", (cluster.a.ends.peer, PORT))
+                left.extend(cluster.segment.esp())
+
+        running = threading.Thread(target=traffic)
+        running.start()
+        try:
+            for leaving, taking in ((members.a, members.b), (members.b, members.a)) * 3:
+                before = len(left)
+                leaving.own()
+                taking.own(1)
+                wait_until(lambda: len(left) > before + 20, seconds=PATIENCE)  # noqa: B023
+        finally:
+            over.set()
+            running.join()
+    left += cluster.segment.esp()
+    counted = Counter(sealing.sequence_of(packet) for packet in left)
+    again = sum(number > 1 for number in counted.values())
+    assert again == 0, (
+        f"under traffic {again} of {len(counted)} numbers left more than once, expected 0"
+        f" {members.remark}"
+    )
+    blocks = {number // JUMP for number in counted}
+    assert len(blocks) == 7, f"numbers left from {len(blocks)} ranges, expected 7 of 6 failovers"
+
+
+def sender(node: Node) -> socket.socket:
+    """Open a socket that sends from the cluster's address."""
+    opened = node.namespace.socket(xs.family_of(node.ends.cluster), socket.SOCK_DGRAM)
+    opened.bind((node.ends.cluster, 0))
+    return opened
+
+
+@pytest.mark.proof(red=r"taking segment 1 over moved on \[\], expected \['ah', 'first'\] ")
+@ENDS
+@MOVERS
+def test_only_the_segments_sas_of_the_address_move_on(
+    plug: Callable[[Ends], tuple[Member, Wire]], ends: Ends, by: str
+) -> None:
+    member, _ = plug(ends)
+    node = member.join(2, by=by).node
+    first = node.outbound(1, 2)
+    sas = {
+        "first": first,
+        "second": node.outbound(2, 2),
+        "inbound": node.inbound(1, 2),
+        "elsewhere": sealing.sa(node.own, first.destination, first.spi + (1 << 16), window=0),
+        "ah": sealing.ah_sa(first.source, first.destination, first.spi),
+    }
+    for sa in sas.values():
+        node.xfrm.add(sa)
+    for owned, times in (((1,), 1), ((), 2)):
+        member.own(*owned)
+        found = sorted(name for name, sa in sas.items() if node.replay(sa).sent)
+        expected = ["ah", "first"]
+        assert found == expected, (
+            f"taking segment 1 over moved on {found}, expected {expected} {member.remark}"
+        )
+        numbers = {node.replay(sas[name]).sent for name in expected}
+        assert numbers == {times * JUMP}, f"moved to {numbers}, expected {times} x {JUMP}"
+
+
+@pytest.mark.control
+@ENDS
+def test_ipcomp_goes_with_its_esp(plug: Callable[[Ends], tuple[Member, Wire]], ends: Ends) -> None:
+    member, plugged = plug(ends)
+    node = member.join(2, 1).node
+    esp = node.outbound(1, 2)
+    cpi = spi_in(esp.destination, 2, 2)
+    deflate = (xa.compression("deflate"),)
+    comp = xs.Sa(esp.source, esp.destination, cpi, xs.PROTO_COMP, attributes=deflate)
+    for sa in (esp, comp):
+        node.xfrm.add(sa)
+    templates = [xs.Template(sa.source, sa.destination, sa.proto, sa.mode) for sa in (comp, esp)]
+    selector = xs.Selector(f"{esp.source}/{ends.bits}", f"{esp.destination}/{ends.bits}")
+    node.xfrm.add_policy(xs.Policy(selector, xs.DIR_OUT, templates[0], further=(templates[1],)))
+    node.emit(esp, range(20))
+    left = len(esp_on(plugged))
+    assert left == 20, f"through IPComp of segment 2 and its own ESP {left} of 20 packets left"
+
+
+@pytest.mark.proof(red=r"a filter chain at hook 9 refused: Operation not supported")
+@ENDS
+def test_the_hook_decides_by_the_hash(
+    plug: Callable[[Ends], tuple[Member, Wire]], ends: Ends
+) -> None:
+    member, plugged = plug(ends)
+    node = member.node
+    total, segments = 8, (2, 3, 7)
+    table = nf.Table(node.namespace, nf.IP if ends is IPV4 else nf.IP6)
+    others = Match(total, mask_of(segments), 7, SPI | INVERT, ends.cluster).expression()
+    chain = table.chain("seal", nf.XFRM_OUT)
+    table.apply(chain, table.rule("seal", others, nf.counter(), nf.verdict(nf.DROP)))
+    expected, got = [], []
+    for number in range(60):
+        sa = sealing.sa(ends.cluster, ends.peer, 0x7000 + 91 * number, window=0)
+        node.add(sa)
+        if sa_segment(sa.destination, sa.spi, total, 7) in segments:
+            expected.append(sa.spi)
+        node.emit(sa, [number])
+        got += [int.from_bytes(sealing.esp_of(packet)[:4], "big") for packet in esp_on(plugged)]
+        node.xfrm.delete(sa)
+        node.xfrm.flush_policies()
+    assert got == expected, f"of 60 SAs those sent were {got}, expected {expected}"
+    counted = table.packets("seal")
+    assert counted == (60 - len(expected),), f"{counted} were for others, expected the rest"
+
+
+@pytest.mark.proof(red=r"without the rules \[20, 20\] packets left before and after, expected")
+@ENDS
+def test_without_rules_it_is_a_host_again(
+    plug: Callable[[Ends], tuple[Member, Wire]], ends: Ends
+) -> None:
+    member, plugged = plug(ends)
+    sa = member.join(2, 2).node.add(member.node.outbound(1, 2))
+    counts = []
+    for _ in range(2):
+        member.node.emit(sa, range(20))
+        counts.append(len(esp_on(plugged)))
+        if not member.refused and counts == [0]:
+            member.rules.leave()
+    assert counts == [0, 20], (
+        f"without the rules {counts} packets left before and after, expected [0, 20]"
+        f" {member.remark}"
+    )
+
+
+def run(where: Namespace, *arguments: str) -> tuple[int, str]:
+    """Run the tool as a program would be, in a namespace; return its code and what it said."""
+    said, complained = io.StringIO(), io.StringIO()
+    with where.inside(), contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+        code = xt_cluster_rules.main(arguments)
+    return code, said.getvalue() or complained.getvalue()
+
+
+@pytest.mark.proof(red=r"join said 1 'xt_cluster_rules: a filter chain at hook 8 refused")
+@ENDS
+@WAYS
+def test_the_tool_says_what_it_has_done(netns: Namespace, ends: Ends, by: str) -> None:
+    address = ends.cluster
+    code, said = run(
+        netns, "join", "--address", address, "--total", "4", "--by", by, "--own", "2,3"
+    )
+    assert code == 0, f"join said {code} {said!r}, expected 0"
+    name = address.replace(".", "-")
+    where = f" {xt_cluster_rules.DIRECTORY / name}" if by == FILE else ""
+    line = "{} segments {} of 4 seed 0 by {}{}\n"
+    shown = [run(netns, "show")]
+    shown.append(run(netns, "own", "--address", address, "1,3"))
+    shown.append(run(netns, "show"))
+    shown.append(run(netns, "own", "--address", address, ""))
+    shown.append(run(netns, "show"))
+    expected = [
+        (0, line.format(address, "2,3", by, where)),
+        (0, ""),
+        (0, line.format(address, "1,3", by, where)),
+        (0, ""),
+        (0, line.format(address, "none", by, where)),
+    ]
+    assert shown == expected, f"it said {shown}, expected {expected}"
+    left = [run(netns, "leave"), run(netns, "show"), run(netns, "own", "--address", address, "1")]
+    no = f"xt_cluster_rules: no rules for {address}; join first\n"
+    assert left == [(0, ""), (0, ""), (1, no)], f"after leaving it said {left}"
