@@ -18,7 +18,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ha_network import GATEWAYS, IN, INSIDE, OUT, OUTSIDE, PEERS, VIRTUAL, VIRTUAL_INSIDE, network
+from ha_network import (
+    GATEWAYS,
+    INSIDE,
+    OUTSIDE,
+    PEERS,
+    VIRTUAL,
+    VIRTUAL_INSIDE,
+    network,
+    shared_macs,
+)
 from namespaces import SetUpError, wait_until
 from segment_hash import sa_segment, spis
 from strongswan import Charon, Configuration, Connection, Setting, Wanted, several
@@ -94,8 +103,7 @@ class ClusterIp:
 
     def put(self, gateway: Namespace, total: int) -> None:
         """Give a gateway its rules; it owns no segment yet."""
-        for device, address in ((OUT, VIRTUAL), (IN, VIRTUAL_INSIDE)):
-            mac = "01:00:" + ":".join(f"{int(part):02x}" for part in address.split("."))
+        for device, address, mac in shared_macs():
             rule = f"-A INPUT -i {device} -d {address} -j CLUSTERIP --new --hashmode sourceip"
             nodes = f"--clustermac {mac} --total-nodes {total} --local-node 0"
             gateway.run(["iptables-legacy", *rule.split(), *nodes.split()])

@@ -159,6 +159,15 @@ class Network:
         return OUTSIDE.get(name) or INSIDE[name]
 
 
+def shared_macs() -> tuple[tuple[str, str, str], ...]:
+    """Return device, shared address and its multicast MAC, for each side of a gateway."""
+    sides = ((OUT, VIRTUAL), (IN, VIRTUAL_INSIDE))
+    return tuple(
+        (device, address, "01:00:" + ipaddress.ip_address(address).packed.hex(":"))
+        for device, address in sides
+    )
+
+
 def _connect(name: str, host: Namespace, switch: Namespace) -> None:
     devices = []
     for device, addresses, length in ((OUT, OUTSIDE, 24), (IN, INSIDE, 16)):
