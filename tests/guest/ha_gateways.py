@@ -226,24 +226,25 @@ class Cluster:
         """Tell whether a gateway has just these segments, as all its files say."""
         return self.owned(name) == dict.fromkeys(self.division.files, segments)
 
-    def order(self, name: str, order: str, logged: str) -> None:
-        """Write to a gateway's FIFO until it logs what comes of it.
+    def order(self, name: str, order: str, by: str, logged: str) -> None:
+        """Write to a gateway's FIFO until one of them logs what comes of it.
 
         "+1" takes a segment, "*1" sends its SAs to the other. The plugin reads one order
         at a time, and what is written while it obeys another is lost.
         """
-        charon = self.charons[name]
-        before = charon.log().count(logged)
+        said = self.charons[by].log
+        before = said().count(logged)
         for _ in range(_PATIENCE // _ORDER):
-            (charon.folder / "charon.ha").write_text(f"{order}\n", encoding="ascii")
-            if wait_until(lambda: charon.log().count(logged) > before, seconds=_ORDER):
+            fifo = self.charons[name].folder / "charon.ha"
+            fifo.write_text(f"{order}\n", encoding="ascii")
+            if wait_until(lambda: said().count(logged) > before, seconds=_ORDER):
                 return
-        raise SetUpError(f"{name} does not obey {order}: no {logged!r}; {charon.log_end()}")
+        raise SetUpError(f"{name} does not obey {order}: no {logged!r} by {by}; {self.said()}")
 
     def take(self, name: str, segment: int) -> None:
-        """Have a gateway take a segment, unless it has it."""
-        if f"{segment}" not in self.owned(name)[self.division.files[0]].split(","):
-            self.order(name, f"+{segment}", f"HA segment {segment} activated")
+        """Have a gateway take a segment; if it has it, it says so again."""
+        other = GATEWAYS[1 - GATEWAYS.index(name)]
+        self.order(name, f"+{segment}", other, f"remote node takes segment {segment}")
 
     def expect_owners(self, **segments: str) -> None:
         """Wait until the gateways have these segments."""
@@ -310,7 +311,7 @@ class Cluster:
         self.start(name)
         other = GATEWAYS[1 - GATEWAYS.index(name)]
         for segment in range(1, self.case.segments + 1):
-            self.order(other, f"*{segment}", f"resyncing HA segment {segment}")
+            self.order(other, f"*{segment}", other, f"resyncing HA segment {segment}")
         self.wait_for_sas()
 
 
