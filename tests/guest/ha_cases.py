@@ -324,10 +324,10 @@ class BothActive(HaCase):
     @proof
     @slow
     def test_traffic_resumes_when_a_gateway_is_killed(
-        self, made: Cluster, flow: Traffic, failover: Failover, record_property: Any
+        self, made: Cluster, flow: Traffic, failover: Failover, request: pytest.FixtureRequest
     ) -> None:
         made = running(made)
-        record_property("failover", as_record(made, flow, failover))
+        request.node.user_properties.append(("failover", as_record(made, flow, failover)))
         for name in FLOWS:
             took = failover.resumed.get(name, failover.killed + 99) - failover.killed
             assert took <= MOST_SECONDS, (
@@ -488,10 +488,10 @@ class ActivePassive(HaCase):
     @proof
     @slow
     def test_moon_takes_over(
-        self, made: Cluster, flow: Traffic, failover: Failover, record_property: Any
+        self, made: Cluster, flow: Traffic, failover: Failover, request: pytest.FixtureRequest
     ) -> None:
         made = running(made)
-        record_property("failover", as_record(made, flow, failover))
+        request.node.user_properties.append(("failover", as_record(made, flow, failover)))
         for name in FLOWS:
             took = failover.resumed.get(name, failover.killed + 99) - failover.killed
             assert took <= MOST_SECONDS, (

@@ -226,6 +226,7 @@ def test_under_traffic_no_number_leaves_twice(members: Members, by: str) -> None
         running = threading.Thread(target=traffic)
         running.start()
         try:
+            wait_until(lambda: len(left) > 20, seconds=PATIENCE)
             for leaving, taking in ((members.a, members.b), (members.b, members.a)) * 3:
                 before = len(left)
                 leaving.own()
