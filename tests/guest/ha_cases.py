@@ -15,7 +15,7 @@ import re
 import socket
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -31,10 +31,10 @@ from ha_gateways import (
     numbers,
     plugin_segments,
 )
-from ha_network import GATEWAYS, INSIDE, OUT, OUTSIDE, PEERS, VIRTUAL
+from ha_network import GATEWAYS, IPV6, OUT, PEERS
 from ha_traffic import FLOWS, Traffic, delivered, esp_of, repeated, traffic, way_of
 from namespaces import SetUpError, wait_until
-from segment_hash import source_segment
+from segment_hash import jhash_2words, segment_of, source_segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,20 +49,20 @@ ENOUGH = 50
 MOST_SECONDS = HEARTBEAT_TIMEOUT + 1
 
 IKE_SA = (
-    r"version=2 state={state} local-host=192\.168\.0\.5 local-port=4500 "
+    r"version=2 state={state} local-host={shared} local-port=4500 "
     r"local-id=mars\.strongswan\.org remote-host={peer} remote-port=4500 "
     r"remote-id={name}@strongswan\.org.*"
     r"encr-alg=AES_CBC encr-keysize=128 integ-alg=HMAC_SHA2_256_128 "
     r"prf-alg=PRF_HMAC_SHA2_256 dh-group=CURVE_25519.*child-sas.*net.*"
     r"state=INSTALLED mode=TUNNEL protocol=ESP.*encr-alg=AES_GCM_16 encr-keysize=128.*"
-    r"local-ts=\[10\.1\.0\.0/16\] remote-ts=\[{peer}/32\]"
+    r"local-ts=\[{protected}\] remote-ts=\[{peer}/{host}\]"
 )
 PEERS_SA = (
     r"home.*version=2 state=ESTABLISHED local-host={peer} local-port=4500 "
-    r"local-id={name}@strongswan\.org remote-host=192\.168\.0\.5 remote-port=4500 "
+    r"local-id={name}@strongswan\.org remote-host={shared} remote-port=4500 "
     r"remote-id=mars\.strongswan\.org initiator=yes.*child-sas.*home.*"
     r"state=INSTALLED mode=TUNNEL.*ESP.*encr-alg=AES_GCM_16 encr-keysize=128.*"
-    r"local-ts=\[{peer}/32\] remote-ts=\[10\.1\.0\.0/16\]"
+    r"local-ts=\[{peer}/{host}\] remote-ts=\[{protected}\]"
 )
 
 each_peer = pytest.mark.parametrize("peer", PEERS)
@@ -76,9 +76,17 @@ def running(made: Cluster) -> Cluster:
     return made
 
 
+def ends(made: Cluster, peer: str) -> dict[str, str]:
+    """Return what the patterns above want to know of a peer's tunnel."""
+    at = made.at
+    about = {"peer": at.outside[peer], "shared": at.virtual, "protected": at.protected}
+    about |= {"name": peer, "host": str(at.host)}
+    return {key: re.escape(value) for key, value in about.items()}
+
+
 def expect_state(made: Cluster, gateway: str, peer: str, state: str) -> None:
     """Assert what the suite does of one IKE_SA of a gateway."""
-    wanted = IKE_SA.format(state=state, peer=re.escape(OUTSIDE[peer]), name=peer)
+    wanted = IKE_SA.format(state=state, **ends(made, peer))
     found = [each for each in made.sas(gateway) if f"remote-id={peer}@" in each]
     assert len(found) == 1, f"{gateway} has {len(found)} IKE_SAs with {peer}, expected one"
     assert re.search(wanted, found[0], re.DOTALL), (
@@ -88,10 +96,11 @@ def expect_state(made: Cluster, gateway: str, peer: str, state: str) -> None:
 
 def expect_ping(made: Cluster, peer: str) -> None:
     """Assert that a peer reaches venus with one echo request."""
-    ping = ["ping", "-n", "-c", "1", "-W", "5", INSIDE["venus"]]
+    venus = made.at.inside["venus"]
+    ping = ["ping", "-n", "-c", "1", "-W", "5", venus]
     with contextlib.suppress(SetUpError):
         said = made.net.hosts[peer].run(ping)
-        assert f"64 bytes from {INSIDE['venus']}: icmp_seq=1" in said, f"ping said {said!r}"
+        assert f"64 bytes from {venus}: icmp_seq=1" in said, f"ping said {said!r}"
         return
     raise AssertionError(f"{peer}'s ping to venus came back without an answer; {made.said()}")
 
@@ -161,6 +170,38 @@ def fail_over(made: Cluster, flow: Traffic, victim: str) -> Failover:
     return Failover(begun, killed, taken, resumed, list(made.net.tap.look()))
 
 
+def expect_refused(made: Cluster, failover: Failover, peer: str) -> None:
+    """Assert that moon, who took over, refuses what a peer sent before."""
+    old = [each for each in esp_of(failover.packets, peer) if each.at < failover.killed]
+    assert len(old) >= ENOUGH, f"{len(old)} packets of {peer} were captured before the kill"
+    made.net.tap.forget()
+    before = made.replays("moon")
+    inject(made, peer, old)
+    # What is sent after them comes after them.
+    expect_ping(made, peer)
+    refused = made.replays("moon") - before
+    came = [said for said, _ in delivered(made.net.tap.look())]
+    assert not came, f"{len(came)} of {len(old)} replayed packets reached venus: {came[:5]}"
+    assert refused == len(old), (
+        f"moon's XfrmInStateSeqError counts {refused} for {len(old)} replayed packets"
+    )
+
+
+def expect_rekey(made: Cluster, gateway: str, peer: str) -> None:
+    """Assert that a peer gets new SAs from a gateway."""
+    expect_state(made, gateway, peer, "ESTABLISHED")
+    way = (made.at.outside[peer], made.at.virtual)
+    old = states_by_way(made, gateway)[way].spi
+    made.charons[peer].rekey("home")
+
+    def rekeyed() -> bool:
+        new = [sa for sa in made.states(gateway) if (sa.source, sa.destination) == way]
+        return len(new) == 1 and new[0].spi != old
+
+    assert wait_until(rekeyed, seconds=20), f"{peer}'s SA {old:08x} was not replaced; {made.said()}"
+    expect_ping(made, peer)
+
+
 def as_record(made: Cluster, flow: Traffic, seen: Failover) -> dict[str, Any]:
     """Return a failover for docs/draw_failover.py; all times are seconds from its begin."""
 
@@ -175,7 +216,7 @@ def as_record(made: Cluster, flow: Traffic, seen: Failover) -> dict[str, Any]:
         "resumed": {name: since(at) for name, at in seen.resumed.items()},
         "flows": {
             name: {
-                "segment": made.segment(ways[way_of(name)]),
+                "segment": made.segment(ways[way_of(name, made.at)]),
                 # Each datagram: when it was sent, its number, and whether it came.
                 "sent": [
                     (since(each.at), each.number, each.arrived is not None)
@@ -186,7 +227,7 @@ def as_record(made: Cluster, flow: Traffic, seen: Failover) -> dict[str, Any]:
                 "esp": [
                     (since(each.at), each.host, each.esp[1])
                     for each in seen.packets
-                    if each.esp and (each.source, each.destination) == way_of(name)
+                    if each.esp and (each.source, each.destination) == way_of(name, made.at)
                 ],
                 # Each datagram passed on to venus: when, by whom, and its number.
                 "delivered": [
@@ -238,13 +279,13 @@ class BothActive(HaCase):
         self, made: Cluster, peer: str
     ) -> None:
         made = running(made)
-        segment = source_segment(OUTSIDE[peer], 2)
+        segment = source_segment(made.at.outside[peer], 2)
         assert segment == {"carol": 2, "dave": 1}[peer], f"{peer} is of segment {segment}"
         owner = made.case.owner(segment)
         for gateway in GATEWAYS:
             state = "ESTABLISHED" if gateway == owner else "PASSIVE"
             expect_state(made, gateway, peer, state)
-        wanted = PEERS_SA.format(peer=re.escape(OUTSIDE[peer]), name=peer)
+        wanted = PEERS_SA.format(**ends(made, peer))
         found = made.sas(peer)
         assert len(found) == 1, f"{peer} has {len(found)} IKE_SAs, expected one"
         assert re.search(wanted, found[0], re.DOTALL), f"{peer} has {found[0]!r}, not /{wanted}/"
@@ -252,11 +293,12 @@ class BothActive(HaCase):
     @proof
     def test_the_plugin_and_the_model_agree_on_the_segments(self, made: Cluster) -> None:
         made = running(made)
+        shared = made.at.virtual
         for gateway in GATEWAYS:
             ways = states_by_way(made, gateway)
             model = {
-                (peer, *(made.segment(ways[way]) for way in ((peer, VIRTUAL), (VIRTUAL, peer))))
-                for peer in (OUTSIDE[name] for name in PEERS)
+                (peer, *(made.segment(ways[way]) for way in ((peer, shared), (shared, peer))))
+                for peer in (made.at.outside[name] for name in PEERS)
             }
             said = plugin_segments(made.charons[gateway].log())
             assert said == model, f"{gateway} says {said} of its CHILD_SAs, the model {model}"
@@ -272,9 +314,13 @@ class BothActive(HaCase):
         made.net.tap.forget()
         expect_ping(made, peer)
         ways = [(each.source, each.destination) for each in esp_of(made.net.tap.look(), *GATEWAYS)]
-        assert ways == [(VIRTUAL, OUTSIDE[peer])], f"the gateways sent ESP {ways}, expected one"
+        assert ways == [(made.at.virtual, made.at.outside[peer])], (
+            f"the gateways sent ESP {ways}, expected one"
+        )
         ways = [(each.source, each.destination) for each in esp_of(made.net.tap.look(), peer)]
-        assert ways == [(OUTSIDE[peer], VIRTUAL)], f"{peer} sent ESP {ways}, expected one"
+        assert ways == [(made.at.outside[peer], made.at.virtual)], (
+            f"{peer} sent ESP {ways}, expected one"
+        )
 
     @proof
     @slow
@@ -293,7 +339,7 @@ class BothActive(HaCase):
         assert not twice, f"both gateways delivered {twice[:5]} to venus"
         ways = states_by_way(made, "alice")
         for said, packet in delivered(packets):
-            owner = made.case.owner(made.segment(ways[way_of(said.split()[0])]))
+            owner = made.case.owner(made.segment(ways[way_of(said.split()[0], made.at)]))
             assert packet.host == owner, f"{packet.host} delivered {said!r}, which is {owner}'s"
 
     @proof
@@ -346,7 +392,7 @@ class BothActive(HaCase):
         senders: dict[str, set[str]] = {}
         for each in esp_of(failover.packets, *GATEWAYS):
             senders.setdefault(each.destination, set()).add(each.host)
-        wanted = {OUTSIDE["carol"]: {"moon"}, OUTSIDE["dave"]: set(GATEWAYS)}
+        wanted = {made.at.outside["carol"]: {"moon"}, made.at.outside["dave"]: set(GATEWAYS)}
         assert senders == wanted, f"ESP was sent by {senders}, expected {wanted}"
 
     @proof
@@ -355,7 +401,7 @@ class BothActive(HaCase):
     ) -> None:
         made = running(made)
         ways = states_by_way(made, "moon")
-        others = [name for name in FLOWS if made.segment(ways[way_of(name)]) == 2]
+        others = [name for name in FLOWS if made.segment(ways[way_of(name, made.at)]) == 2]
         assert others == ["venus-carol", "dave-venus"], f"of segment 2 are {others}"
         end = max(failover.resumed.values(), default=failover.killed)
         for name in others:
@@ -371,20 +417,7 @@ class BothActive(HaCase):
     def test_captured_packets_are_refused_after_the_failover(
         self, made: Cluster, failover: Failover, peer: str
     ) -> None:
-        made = running(made)
-        old = [each for each in esp_of(failover.packets, peer) if each.at < failover.killed]
-        assert len(old) >= ENOUGH, f"{len(old)} packets of {peer} were captured before the kill"
-        made.net.tap.forget()
-        before = made.replays("moon")
-        inject(made, peer, old)
-        # What is sent after them comes after them.
-        expect_ping(made, peer)
-        refused = made.replays("moon") - before
-        came = [said for said, _ in delivered(made.net.tap.look())]
-        assert not came, f"{len(came)} of {len(old)} replayed packets reached venus: {came[:5]}"
-        assert refused == len(old), (
-            f"moon's XfrmInStateSeqError counts {refused} for {len(old)} replayed packets"
-        )
+        expect_refused(running(made), failover, peer)
 
     @proof
     @slow
@@ -394,18 +427,7 @@ class BothActive(HaCase):
     ) -> None:
         made = running(made)
         assert failover.taken, "nobody took over"
-        expect_state(made, "moon", peer, "ESTABLISHED")
-        old = states_by_way(made, "moon")[(OUTSIDE[peer], VIRTUAL)].spi
-        made.charons[peer].rekey("home")
-
-        def rekeyed() -> bool:
-            new = [sa for sa in made.states("moon") if sa.source == OUTSIDE[peer]]
-            return len(new) == 1 and new[0].spi != old
-
-        assert wait_until(rekeyed, seconds=20), (
-            f"{peer}'s SA {old:08x} was not replaced; {made.said()}"
-        )
-        expect_ping(made, peer)
+        expect_rekey(made, "moon", peer)
 
     @pytest.fixture(scope="class")
     def revived(self, made: Cluster, failover: Failover | None) -> Cluster:
@@ -458,9 +480,10 @@ class ActivePassive(HaCase):
     def test_the_gateways_speak_through_ipsec(self, made: Cluster) -> None:
         made = running(made)
         for name, other in (GATEWAYS, GATEWAYS[::-1]):
+            own, others = (re.escape(made.at.inside[each]) for each in (name, other))
             wanted = (
-                rf"ha.*version=2 state=ESTABLISHED local-host={INSIDE[name]} local-port=500 "
-                rf".*remote-host={INSIDE[other]} remote-port=500 .*child-sas.*ha.*"
+                rf"ha.*version=2 state=ESTABLISHED local-host={own} local-port=500 "
+                rf".*remote-host={others} remote-port=500 .*child-sas.*ha.*"
                 r"state=INSTALLED mode=TRANSPORT protocol=ESP"
             )
             found = [each for each in made.sas(name) if re.search(wanted, each, re.DOTALL)]
@@ -473,10 +496,12 @@ class ActivePassive(HaCase):
         made.net.tap.forget()
         expect_ping(made, peer)
         outside = {
-            each for each in esp_of(made.net.tap.look(), *GATEWAYS) if each.source == VIRTUAL
+            each
+            for each in esp_of(made.net.tap.look(), *GATEWAYS)
+            if each.source == made.at.virtual
         }
         ways = [(each.host, each.destination) for each in outside]
-        assert ways == [("alice", OUTSIDE[peer])], f"ESP to {peer} came from {ways}"
+        assert ways == [("alice", made.at.outside[peer])], f"ESP to {peer} came from {ways}"
 
     @pytest.fixture(scope="class")
     def failover(self, made: Cluster, flow: Traffic) -> Failover | None:
@@ -509,3 +534,93 @@ class ActivePassive(HaCase):
         running(made)
         double = repeated(failover.packets)
         assert not double, f"sent more than once: {double[:5]}"
+
+    @proof
+    @each_peer
+    def test_captured_packets_are_refused_after_the_failover(
+        self, made: Cluster, failover: Failover, peer: str
+    ) -> None:
+        expect_refused(running(made), failover, peer)
+
+    @proof
+    @slow
+    @each_peer
+    def test_a_rekey_works_after_the_failover(
+        self, made: Cluster, failover: Failover, peer: str
+    ) -> None:
+        made = running(made)
+        assert failover.taken, "nobody took over"
+        expect_rekey(made, "moon", peer)
+
+
+class BothActiveApart(HaCase):
+    """ha/both-active where the plugin's segments are not the kernel's: what that leaves.
+
+    By the kernel, which hashes all of an address, carol is of segment 2 and dave
+    of 1. By the plugin all IPv6 hosts are of segment 1.
+    """
+
+    case = replace(BOTH_ACTIVE, at=IPV6)
+
+    @proof
+    @slow
+    def test_the_plugin_takes_every_ipv6_host_for_one(self, made: Cluster) -> None:
+        made = running(made)
+        for gateway in GATEWAYS:
+            spis = {way: sa.spi for way, sa in states_by_way(made, gateway).items()}
+            shared = made.at.virtual
+            blind = {
+                (peer, *(segment_of(jhash_2words(0, spis[way]), 2) for way in ways))
+                for peer in (made.at.outside[name] for name in PEERS)
+                for ways in [((peer, shared), (shared, peer))]
+            }
+            said = plugin_segments(made.charons[gateway].log())
+            assert said == blind, f"{gateway} says {said} of its CHILD_SAs, expected {blind}"
+
+    @proof
+    @slow
+    def test_esp_is_divided_by_the_kernel_alone(self, made: Cluster, flow: Traffic) -> None:
+        made = running(made)
+        made.net.tap.forget()
+        assert flow.exchange(ENOUGH), f"the traffic does not come through; {made.said()}"
+        packets = made.net.tap.look()
+        expect_owners_sent(made, packets)
+        senders = {each.host for each in esp_of(packets, *GATEWAYS)}
+        assert senders == set(GATEWAYS), f"ESP was sent by {senders}, expected both"
+        double = repeated(packets)
+        assert not double, f"sent more than once: {double[:5]}"
+
+    @proof
+    @slow
+    def test_ike_ends_where_its_packets_do_not_come(self, made: Cluster) -> None:
+        made = running(made)
+        expect_rekey(made, "moon", "carol")
+        # Segment 1 goes there and back: by the plugin it is carol's too.
+        made.take("moon", 1)
+        made.expect_owners(alice="", moon="1,2")
+        made.take("alice", 1)
+        made.expect_owners(alice="1", moon="2")
+        for peer in PEERS:
+            expect_state(made, "alice", peer, "ESTABLISHED")
+            expect_state(made, "moon", peer, "PASSIVE")
+        carol = made.at.outside["carol"]
+        assert source_segment(carol, 2) == 2, "carol's IKE is not moon's by the kernel"
+        made.net.tap.forget()
+        made.charons["carol"].rekey("home")
+
+        def ike(packets: list[Packet], way: tuple[str, str]) -> int:
+            return sum(
+                (each.source, each.destination) == way and each.protocol == socket.IPPROTO_UDP
+                for each in packets
+                if each.port.endswith(f"-{OUT}")
+            )
+
+        asked = (carol, made.at.virtual)
+        assert wait_until(lambda: ike(made.net.tap.look(), asked) > 1, seconds=20), (
+            f"carol did not ask again for new SAs: she has an answer, or has not asked; "
+            f"{made.said()}"
+        )
+        answers = ike(made.net.tap.look(), asked[::-1])
+        assert not answers, f"carol got {answers} answers from a gateway that is passive"
+        expect_ping(made, "carol")
+        expect_rekey(made, "alice", "dave")

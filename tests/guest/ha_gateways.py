@@ -20,13 +20,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from ha_network import (
     GATEWAYS,
-    INSIDE,
-    OUTSIDE,
+    IPV4,
     PEERS,
-    VIRTUAL,
-    VIRTUAL_INSIDE,
     network,
-    shared_macs,
 )
 from namespaces import SetUpError, wait_until
 from segment_hash import sa_segment, spis
@@ -37,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import xfrm_structures as xs
-    from ha_network import Network
+    from ha_network import Addresses, Network
     from namespaces import Namespace
 
 #: What the ha plugin waits for a heartbeat before it takes all segments: its default.
@@ -71,9 +67,21 @@ _FILTER = """
 -A OUTPUT -o out -p udp --dport 4500 --sport 4500 -j ACCEPT
 -A INPUT -i in -d {own} -s {other} -p udp --dport 4510 --sport 4510 -j ACCEPT
 -A OUTPUT -o in -s {own} -d {other} -p udp --dport 4510 --sport 4510 -j ACCEPT
+{icmp}
+COMMIT
+"""
+_ICMP = """
 -A INPUT -i in -d {own} -s {other} -p icmp --icmp-type 3 -j ACCEPT
 -A OUTPUT -o in -s {own} -d {other} -p icmp --icmp-type 3 -j ACCEPT
-COMMIT
+"""
+# What ARP is to IPv4 goes through these rules.
+_ICMPV6 = """
+-A INPUT -i in -d {own} -s {other} -p icmpv6 --icmpv6-type 1 -j ACCEPT
+-A OUTPUT -o in -s {own} -d {other} -p icmpv6 --icmpv6-type 1 -j ACCEPT
+-A INPUT -p icmpv6 --icmpv6-type 135 -j ACCEPT
+-A OUTPUT -p icmpv6 --icmpv6-type 135 -j ACCEPT
+-A INPUT -p icmpv6 --icmpv6-type 136 -j ACCEPT
+-A OUTPUT -p icmpv6 --icmpv6-type 136 -j ACCEPT
 """
 
 
@@ -99,11 +107,11 @@ class ClusterIp:
 
     # Without the target; with the target as it was, which wants a node of its own.
     refusal = r"CLUSTERIP.*(No chain/target/match by that name|Invalid argument)"
-    files: tuple[str, ...] = (VIRTUAL, VIRTUAL_INSIDE)
+    files: tuple[str, ...] = (IPV4.virtual, IPV4.virtual_inside)
 
     def put(self, gateway: Namespace, total: int) -> None:
         """Give a gateway its rules; it owns no segment yet."""
-        for device, address, mac in shared_macs():
+        for device, address, mac in IPV4.shared_macs():
             rule = f"-A INPUT -i {device} -d {address} -j CLUSTERIP --new --hashmode sourceip"
             nodes = f"--clustermac {mac} --total-nodes {total} --local-node 0"
             gateway.run(["iptables-legacy", *rule.split(), *nodes.split()])
@@ -118,6 +126,7 @@ class Case:
 
     segments: int
     plugin: tuple[str, ...]
+    at: Addresses = IPV4
 
     def owner(self, segment: int) -> str:
         """Return the gateway that has a segment at the outset."""
@@ -138,7 +147,7 @@ def _spi_lines(name: str, case: Case) -> tuple[str, ...]:
     """
     if case.segments == 1:
         return ()
-    own = VIRTUAL if name in GATEWAYS else OUTSIDE[name]
+    own = case.at.virtual if name in GATEWAYS else case.at.outside[name]
     segment = 1 if name in ("moon", "dave") else 2
     lowest = 0xC0000000 + ((*GATEWAYS, *PEERS).index(name) << 24)
     run: list[int] = []
@@ -154,7 +163,8 @@ def _gateway(name: str, host: Namespace, case: Case) -> Wanted:
     # Heartbeats twice as often as by default: one that a busy machine delays is not to look
     # lost. And no asking for the other's SAs: that is a second after the start, when a slow
     # machine's swanctl has not yet said what the connections are; see revive().
-    ends = (f"local = {INSIDE[name]}", f"remote = {INSIDE[other]}")
+    inside = case.at.inside
+    ends = (f"local = {inside[name]}", f"remote = {inside[other]}")
     plugin = (*ends, "heartbeat_delay = 500", "resync = no")
     setting = Setting(
         lines=_spi_lines(name, case),
@@ -162,16 +172,16 @@ def _gateway(name: str, host: Namespace, case: Case) -> Wanted:
         threads=16,
         own_run=True,
     )
-    children = {"net": ("local_ts = 10.1.0.0/16", _ESP)}
+    children = {"net": (f"local_ts = {case.at.protected}", _ESP)}
     lines = ("mobike = yes", _PROPOSALS)
-    connection = Connection("rw", VIRTUAL, "%any", children, lines, local_id=_MARS)
+    connection = Connection("rw", case.at.virtual, "%any", children, lines, local_id=_MARS)
     return Wanted(host, Configuration((connection,)), setting)
 
 
 def _peer(name: str, host: Namespace, case: Case) -> Wanted:
-    children = {"home": ("remote_ts = 10.1.0.0/16", _ESP)}
+    children = {"home": (f"remote_ts = {case.at.protected}", _ESP)}
     lines = ("mobike = yes", _PROPOSALS)
-    ends = (OUTSIDE[name], VIRTUAL)
+    ends = (case.at.outside[name], case.at.virtual)
     ids = (f"{name}@strongswan.org", _MARS)
     connection = Connection("home", *ends, children, lines, *ids)
     return Wanted(host, Configuration((connection,)), Setting(_spi_lines(name, case)))
@@ -191,15 +201,25 @@ class Cluster:
     charons: dict[str, Charon] = field(default_factory=dict)
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
+    @property
+    def at(self) -> Addresses:
+        """The addresses of all."""
+        return self.case.at
+
+    @property
+    def _iptables(self) -> str:
+        return "ip6tables-legacy" if self.at.is_ipv6 else "iptables-legacy"
+
     def give_rules(self, name: str) -> None:
         """Give a gateway its rules, as at its boot."""
         host = self.net.hosts[name]
         self.division.put(host, self.case.segments)
         other = GATEWAYS[1 - GATEWAYS.index(name)]
-        ends = {"own": INSIDE[name], "other": INSIDE[other]}
-        peers = {peer: OUTSIDE[peer] for peer in PEERS}
-        rules = _FILTER.format(**ends, **peers)
-        host.run(["iptables-legacy-restore", "--noflush"], text=rules)
+        ends = {"own": self.at.inside[name], "other": self.at.inside[other]}
+        peers = {peer: self.at.outside[peer] for peer in PEERS}
+        icmp = (_ICMPV6 if self.at.is_ipv6 else _ICMP).format(**ends).strip()
+        rules = _FILTER.format(**ends, **peers, icmp=icmp)
+        host.run([f"{self._iptables}-restore", "--noflush"], text=rules)
 
     def start(self, *names: str) -> None:
         """Start the charons of hosts."""
@@ -267,7 +287,8 @@ class Cluster:
     def states(self, name: str) -> list[xs.Sa]:
         """Return the SAs in a host's kernel that are of a tunnel with a peer."""
         with self.net.hosts[name].inside(), contextlib.closing(XfrmSocket()) as xfrm:
-            return [sa for sa in xfrm.states() if VIRTUAL in (sa.source, sa.destination)]
+            shared = self.at.virtual
+            return [sa for sa in xfrm.states() if shared in (sa.source, sa.destination)]
 
     def segment(self, sa: xs.Sa) -> int:
         """Return the segment of an SA."""
@@ -304,7 +325,7 @@ class Cluster:
         """
         host = self.net.hosts[name]
         host.ip("xfrm state flush", "xfrm policy flush")
-        host.run(["iptables-legacy", "-F"])
+        host.run([self._iptables, "-F"])
         self.division.clear(host)
         self.give_rules(name)
         self.net.plug(name, cable=True)
@@ -319,7 +340,7 @@ class Cluster:
 def cluster(case: Case, division: Division) -> Iterator[Cluster]:
     """Run one of the suite's cases until both peers are connected."""
     with contextlib.ExitStack() as undo:
-        made = Cluster(undo.enter_context(network()), case, division)
+        made = Cluster(undo.enter_context(network(case.at)), case, division)
         undo.push(made.undo)
         try:
             for name in GATEWAYS:
@@ -354,6 +375,6 @@ def numbers(sa: xs.Sa) -> tuple[int, int]:
 def plugin_segments(log: str) -> set[tuple[str, int, int]]:
     """Return what the ha plugin says of each CHILD_SA: the peer, its segments in and out."""
     said = re.findall(
-        r"HA CHILD_SA \S+ \S+ === ([\d.]+)/32 \(segment in: (\d+)\*?, out: (\d+)\*?\)", log
+        r"HA CHILD_SA \S+ \S+ === ([^\s/]+)/\d+ \(segment in: (\d+)\*?, out: (\d+)\*?\)", log
     )
     return {(peer, int(inbound), int(outbound)) for peer, inbound, outbound in said}

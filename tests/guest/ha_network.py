@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The network of strongSwan's HA cases in one guest, and a tap on every cable of it.
 
-Outside, 192.168.0.0/24, are the road warriors carol and dave; inside,
-10.1.0.0/16, is venus. The gateways alice and moon are on both and share an
-address on either. Each side is a bridge that floods what goes to a multicast
-MAC, and both bridges are in one namespace, so that one packet socket sees what
-enters at which port: each packet once, with the host that sent it.
+Outside are the road warriors carol and dave, inside is venus; their IPv4
+addresses are those of strongSwan's own suite. The gateways alice and moon are on
+both and share an address on either. Each side is a bridge that floods what goes
+to a multicast MAC, and both bridges are in one namespace, so that one packet
+socket sees what enters at which port: each packet once, with the host that sent it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,8 @@ from typing import TYPE_CHECKING
 from namespaces import Namespace, namespace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-#: What the gateways share, outside and inside.
-VIRTUAL = "192.168.0.5"
-VIRTUAL_INSIDE = "10.1.0.5"
-OUTSIDE = {
-    "alice": "192.168.0.50",
-    "moon": "192.168.0.1",
-    "carol": "192.168.0.100",
-    "dave": "192.168.0.200",
-}
-INSIDE = {"alice": "10.1.0.10", "moon": "10.1.0.1", "venus": "10.1.0.20"}
 GATEWAYS = ("alice", "moon")
 PEERS = ("carol", "dave")
 #: A host's devices; the one it has if it is on one side only is named alike.
@@ -50,11 +40,71 @@ _IFREQ = struct.Struct("=16sH22x")
 _IFF_UP = 1
 _IPPROTO_ESP = 50
 _NAT_T_PORT = 4500
+_ETHERTYPES = (b"\x08\x00", b"\x86\xdd")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Who has which address: ``virtual`` is what the gateways share outside, and inside.
+
+    ``lengths`` are the bits of the prefixes outside and inside, ``protected`` is
+    the inside's prefix, ``host`` the bits of one address.
+    """
+
+    virtual: str
+    virtual_inside: str
+    outside: Mapping[str, str]
+    inside: Mapping[str, str]
+    lengths: tuple[int, int]
+    protected: str
+    host: int
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Whether these are IPv6 addresses."""
+        return self.host > 32
+
+    def of(self, name: str) -> str:
+        """Return a host's own address: a gateway's is the outer one."""
+        return self.outside.get(name) or self.inside[name]
+
+    def shared_macs(self) -> tuple[tuple[str, str, str], ...]:
+        """Return device, shared address and its multicast MAC, for each side of a gateway."""
+        sides = ((OUT, self.virtual), (IN, self.virtual_inside))
+        return tuple(
+            (device, address, "01:00:" + ipaddress.ip_address(address).packed[-4:].hex(":"))
+            for device, address in sides
+        )
+
+
+IPV4 = Addresses(
+    virtual="192.168.0.5",
+    virtual_inside="10.1.0.5",
+    outside={
+        "alice": "192.168.0.50",
+        "moon": "192.168.0.1",
+        "carol": "192.168.0.100",
+        "dave": "192.168.0.200",
+    },
+    inside={"alice": "10.1.0.10", "moon": "10.1.0.1", "venus": "10.1.0.20"},
+    lengths=(24, 16),
+    protected="10.1.0.0/16",
+    host=32,
+)
+IPV6 = Addresses(
+    virtual="fd00::5",
+    virtual_inside="fd01::5",
+    outside={"alice": "fd00::50", "moon": "fd00::1", "carol": "fd00::100", "dave": "fd00::200"},
+    inside={"alice": "fd01::10", "moon": "fd01::1", "venus": "fd01::20"},
+    lengths=(64, 64),
+    protected="fd01::/64",
+    host=128,
+)
 
 
 @dataclass(frozen=True)
 class Packet:
-    """An IPv4 packet as it left a host; ``at`` is the guest's clock, in seconds.
+    """An IP packet as it left a host; ``at`` is the guest's clock, in seconds.
 
     ``port`` is the host's name and device, ``frame`` all of it.
     """
@@ -70,23 +120,23 @@ class Packet:
 
     @property
     def source(self) -> str:
-        """The IPv4 source address."""
-        return str(ipaddress.IPv4Address(self.frame[26:30]))
+        """The source address."""
+        return self._address(26 if self._is_ipv4 else 22)
 
     @property
     def destination(self) -> str:
-        """The IPv4 destination address."""
-        return str(ipaddress.IPv4Address(self.frame[30:34]))
+        """The destination address."""
+        return self._address(30 if self._is_ipv4 else 38)
 
     @property
     def payload(self) -> bytes:
-        """What follows the IPv4 header."""
-        return self.frame[14 + (self.frame[14] & 15) * 4 :]
+        """What follows the IP header."""
+        return self.frame[14 + ((self.frame[14] & 15) * 4 if self._is_ipv4 else 40) :]
 
     @property
     def protocol(self) -> int:
-        """The IPv4 header's word for what follows."""
-        return self.frame[23]
+        """The IP header's word for what follows."""
+        return self.frame[23 if self._is_ipv4 else 20]
 
     @property
     def esp(self) -> tuple[int, int] | None:
@@ -98,6 +148,13 @@ class Packet:
             return None
         spi, number = struct.unpack_from("!II", data) if len(data) >= 8 else (0, 0)
         return (spi, number) if spi else None
+
+    @property
+    def _is_ipv4(self) -> bool:
+        return self.frame[14] >> 4 == 4
+
+    def _address(self, at: int) -> str:
+        return str(ipaddress.ip_address(self.frame[at : at + (4 if self._is_ipv4 else 16)]))
 
 
 class Tap:
@@ -124,7 +181,7 @@ class Tap:
             while True:
                 frame, about, _, address = self._socket.recvmsg(2048, socket.CMSG_SPACE(16))
                 # A bridge is a device too, and named after what it joins.
-                if frame[12:14] != b"\x08\x00" or address[0] in (OUT, IN):
+                if frame[12:14] not in _ETHERTYPES or address[0] in (OUT, IN):
                     continue
                 seconds, nanoseconds = _TIMESPEC.unpack(about[0][2])
                 self.packets.append(Packet(seconds + nanoseconds / 1e9, address[0], frame))
@@ -154,50 +211,44 @@ class Network:
                 flags = flags | _IFF_UP if cable else flags & ~_IFF_UP
                 fcntl.ioctl(door, _SIOCSIFFLAGS, _IFREQ.pack(port, flags))
 
-    def address(self, name: str) -> str:
-        """Return a host's own address: a gateway's is the outer one."""
-        return OUTSIDE.get(name) or INSIDE[name]
 
-
-def shared_macs() -> tuple[tuple[str, str, str], ...]:
-    """Return device, shared address and its multicast MAC, for each side of a gateway."""
-    sides = ((OUT, VIRTUAL), (IN, VIRTUAL_INSIDE))
-    return tuple(
-        (device, address, "01:00:" + ipaddress.ip_address(address).packed.hex(":"))
-        for device, address in sides
-    )
-
-
-def _connect(name: str, host: Namespace, switch: Namespace) -> None:
+def _connect(name: str, host: Namespace, switch: Namespace, at: Addresses) -> None:
     devices = []
-    for device, addresses, length in ((OUT, OUTSIDE, 24), (IN, INSIDE, 16)):
+    for (device, shared, mac), addresses, length in zip(
+        at.shared_macs(), (at.outside, at.inside), at.lengths, strict=True
+    ):
         if name in addresses:
-            shared = VIRTUAL if device == OUT else VIRTUAL_INSIDE
+            own = (addresses[name], *([shared] if name in GATEWAYS else []))
+            nodad = "nodad" if at.is_ipv6 else ""
             devices += [
                 f"link add {device} type veth peer name {name}-{device} netns {switch.path}",
-                f"addr add {addresses[name]}/{length} dev {device}",
-                *([f"addr add {shared}/{length} dev {device}"] if name in GATEWAYS else []),
+                *(f"addr add {each}/{length} dev {device} {nodad}" for each in own),
                 f"link set {device} up",
             ]
-    ways = {"venus": f"default via {VIRTUAL_INSIDE}"}
-    ways |= dict.fromkeys(PEERS, f"10.1.0.0/16 via {VIRTUAL}")
+            # In ARP the gateways' rules say the multicast MAC; nothing says it in neighbour
+            # advertisements, so whoever is not a gateway has a permanent entry.
+            if at.is_ipv6 and name not in GATEWAYS:
+                devices.append(f"neigh add {shared} lladdr {mac} dev {device} nud permanent")
+    ways = {"venus": f"default via {at.virtual_inside}"}
+    ways |= dict.fromkeys(PEERS, f"{at.protected} via {at.virtual}")
     host.ip(*devices, *([f"route add {ways[name]}"] if name in ways else []))
     if name in GATEWAYS:
-        host.sysctl("net/ipv4/ip_forward", 1)
+        host.sysctl("net/ipv6/conf/all/forwarding" if at.is_ipv6 else "net/ipv4/ip_forward", 1)
 
 
 @contextlib.contextmanager
-def network() -> Iterator[Network]:
+def network(at: Addresses) -> Iterator[Network]:
     """Make the hosts, join them, and listen."""
     with contextlib.ExitStack() as undo:
         switch = undo.enter_context(namespace("switch"))
         hosts = {name: undo.enter_context(namespace(name)) for name in (*GATEWAYS, *PEERS, "venus")}
         switch.ip(*(f"link add {side} type bridge mcast_snooping 0" for side in (OUT, IN)))
         # Its iptables have no say in what a bridge passes on.
-        switch.sysctl("net/bridge/bridge-nf-call-iptables", 0)
+        for tables in ("iptables", "ip6tables"):
+            switch.sysctl(f"net/bridge/bridge-nf-call-{tables}", 0)
         for name, host in hosts.items():
-            _connect(name, host, switch)
-        ports = [(name, OUT) for name in OUTSIDE] + [(name, IN) for name in INSIDE]
+            _connect(name, host, switch, at)
+        ports = [(name, OUT) for name in at.outside] + [(name, IN) for name in at.inside]
         switch.ip(
             *(f"link set {side} up" for side in (OUT, IN)),
             *(f"link set {name}-{side} master {side} up" for name, side in ports),

@@ -13,13 +13,14 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ha_network import GATEWAYS, IN, INSIDE, OUTSIDE, PEERS, VIRTUAL
+from ha_network import GATEWAYS, IN, OUT, PEERS
+from xfrm_structures import family_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ha_gateways import Cluster
-    from ha_network import Packet
+    from ha_network import Addresses, Packet
     from namespaces import Namespace
 
 PORT = 4242
@@ -40,6 +41,7 @@ class Sent:
 class Traffic:
     """A datagram of each flow every 30 ms; one thread does it all."""
 
+    at: Addresses
     sockets: dict[str, socket.socket]
     sent: dict[str, list[Sent]] = field(default_factory=lambda: {flow: [] for flow in FLOWS})
 
@@ -50,7 +52,7 @@ class Traffic:
             number = len(self.sent[flow])
             self.sent[flow].append(Sent(number, time.time()))
             with contextlib.suppress(OSError):
-                there = (OUTSIDE.get(receiver) or INSIDE[receiver], PORT)
+                there = (self.at.of(receiver), PORT)
                 self.sockets[sender].sendto(f"{flow} {number}".encode(), there)
         until = time.monotonic() + _PAUSE
         while time.monotonic() < until:
@@ -92,7 +94,7 @@ class Traffic:
 
 
 def _socket(host: Namespace, address: str) -> socket.socket:
-    opened = host.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened = host.socket(family_of(address), socket.SOCK_DGRAM)
     opened.bind((address, PORT))
     opened.settimeout(0)
     return opened
@@ -103,16 +105,16 @@ def traffic(made: Cluster) -> Iterator[Traffic]:
     """Open a socket on each peer and on venus."""
     with contextlib.ExitStack() as undo:
         sockets = {
-            name: undo.enter_context(_socket(made.net.hosts[name], made.net.address(name)))
+            name: undo.enter_context(_socket(made.net.hosts[name], made.at.of(name)))
             for name in (*PEERS, "venus")
         }
-        yield Traffic(sockets)
+        yield Traffic(made.at, sockets)
 
 
-def way_of(flow: str) -> tuple[str, str]:
+def way_of(flow: str, at: Addresses) -> tuple[str, str]:
     """Return source and destination of the SA that carries a flow."""
     sender, receiver = flow.split("-")
-    return OUTSIDE.get(sender, VIRTUAL), OUTSIDE.get(receiver, VIRTUAL)
+    return at.outside.get(sender, at.virtual), at.outside.get(receiver, at.virtual)
 
 
 def esp_of(packets: list[Packet], *hosts: str) -> list[Packet]:
@@ -120,7 +122,7 @@ def esp_of(packets: list[Packet], *hosts: str) -> list[Packet]:
     return [
         each
         for each in packets
-        if each.host in hosts and each.esp and VIRTUAL in (each.source, each.destination)
+        if each.host in hosts and each.port.endswith(f"-{OUT}") and each.esp
     ]
 
 
@@ -132,7 +134,7 @@ def delivered(packets: list[Packet]) -> list[tuple[str, Packet]]:
         if each.host in GATEWAYS
         and each.port.endswith(f"-{IN}")
         and each.protocol == socket.IPPROTO_UDP
-        and each.destination == INSIDE["venus"]
+        and each.payload[2:4] == PORT.to_bytes(2, "big")
     ]
 
 

@@ -3,15 +3,32 @@
 
 The ha plugin is as it is: it writes to the file of the rules, which lies where
 CLUSTERIP's do. What CLUSTERIP does besides, to give the shared addresses a
-multicast MAC in ARP, is nft's here.
+multicast MAC in ARP, is nft's here, and over IPv6 permanent neighbour entries.
+
+Over IPv6 active/passive is whole: with one segment there is nothing to hash.
+Both-active is not. The plugin takes 0 for any IPv6 host where the kernel hashes
+the address:
+
+- All IPv6 IKE_SAs are of segment 1, whatever the peer and the number of segments.
+  The kernel gives IKE to the gateway that has the segment of the source address,
+  and there it is established. But a gateway that takes segment 1 makes all of them
+  its own, and who gives it away makes all passive; a resync ("*1") sends all of
+  them, that of another segment none. From then on what a peer of another segment
+  sends goes to a gateway that is passive and does not answer: no rekeying, no
+  liveness check and no deletion, asked by either end, until one gateway has all
+  segments. Whoever asked gives up after its last retransmission.
+- ESP is the kernel's alone to divide, and stays right. The segments that the
+  plugin logs of an IPv6 CHILD_SA are of its SPI only and not the kernel's.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import ha_cases
-from ha_network import VIRTUAL, shared_macs
+from ha_gateways import ACTIVE_PASSIVE
+from ha_network import IPV4, IPV6, Addresses
 from namespaces import SetUpError
 from netlink_frames import NetlinkRefusedError
 from xt_cluster_rules import FILE, Plan, Rules
@@ -35,6 +52,10 @@ class XtCluster:
     refusal = r"a filter chain at hook 8 refused: "
     files: tuple[str, ...] = ("mars",)
 
+    def __init__(self, at: Addresses = IPV4) -> None:
+        """Divide what goes to and from these addresses."""
+        self._at = at
+
     def put(self, gateway: Namespace, total: int) -> None:
         """Give a gateway its rules; it owns no segment yet."""
         try:
@@ -42,20 +63,23 @@ class XtCluster:
         except NetlinkRefusedError as error:
             raise SetUpError(f"{gateway.label}: {error}") from error
         rules = []
-        for device, address, mac in shared_macs():
+        for device, address, mac in self._at.shared_macs():
             gateway.ip(f"maddress add {mac} dev {device}")
             rules.append(f"oifname {device} arp saddr ip {address} arp saddr ether set {mac}")
-        gateway.run(["nft", "-f", "-"], text=_ARP.format(rules="\n    ".join(rules)))
+        if not self._at.is_ipv6:
+            gateway.run(["nft", "-f", "-"], text=_ARP.format(rules="\n    ".join(rules)))
 
     def clear(self, gateway: Namespace) -> None:
         """Take them away, but for those of iptables-legacy."""
         self._rules(gateway, 1).leave()
-        gateway.run(["nft", "delete", "table", "arp", "mars"])
-        gateway.ip(*(f"maddress del {mac} dev {device}" for device, _, mac in shared_macs()))
+        if not self._at.is_ipv6:
+            gateway.run(["nft", "delete", "table", "arp", "mars"])
+        gateway.ip(
+            *(f"maddress del {mac} dev {device}" for device, _, mac in self._at.shared_macs())
+        )
 
-    @staticmethod
-    def _rules(gateway: Namespace, total: int) -> Rules:
-        return Rules(gateway, Plan(VIRTUAL, total, by=FILE, name="mars"))
+    def _rules(self, gateway: Namespace, total: int) -> Rules:
+        return Rules(gateway, Plan(self._at.virtual, total, by=FILE, name="mars"))
 
 
 class TestBothActive(ha_cases.BothActive):
@@ -68,3 +92,16 @@ class TestActivePassive(ha_cases.ActivePassive):
     """ha/active-passive."""
 
     division = XtCluster()
+
+
+class TestActivePassiveIPv6(ha_cases.ActivePassive):
+    """ha/active-passive over IPv6."""
+
+    case = replace(ACTIVE_PASSIVE, at=IPV6)
+    division = XtCluster(IPV6)
+
+
+class TestBothActiveIPv6(ha_cases.BothActiveApart):
+    """ha/both-active over IPv6, as far as it goes."""
+
+    division = XtCluster(IPV6)
