@@ -280,14 +280,20 @@ def sa_spi(*, out: bool, register: int = REG1) -> bytes:
 
 
 def host_order(source: int, destination: int, length: int) -> bytes:
-    """Turn 32-bit words of a register from big-endian into the host's order."""
-    return _expression(
-        "byteorder",
-        _word(1, source),
-        _word(2, destination),
-        _word(3, 0),
-        _word(4, length),
-        _word(5, 4),
+    """Turn 32-bit words from big-endian into the host's order, into other registers.
+
+    One word at a time and not in place: 7.1 refuses everything else.
+    """
+    return b"".join(
+        _expression(
+            "byteorder",
+            _word(1, source + word),
+            _word(2, destination + word),
+            _word(3, 0),
+            _word(4, 4),
+            _word(5, 4),
+        )
+        for word in range(length // 4)
     )
 
 

@@ -49,7 +49,7 @@ RULE, SET, FILE = "rule", "set", "file"
 TABLE = "xt_cluster"
 _OWNED = "segments"
 _NAT_T = 4500
-_HASHED, _KEPT = nf.WORD1, nf.WORD3 + 4
+_HASHED, _KEPT, _LOADED = nf.WORD1, nf.WORD3 + 4, nf.WORD3 + 5
 
 
 @dataclass(frozen=True)
@@ -318,20 +318,20 @@ class Rules:
         """Return what leaves the segment of an SA, from 0, in a register."""
         size = 4 if self.plan.family == xs.AF_INET else 16
         return (
-            nf.network_bytes(_offset(self.plan.family, "destination"), size, _HASHED),
-            nf.sa_spi(out=out, register=_HASHED + size // 4),
+            nf.network_bytes(_offset(self.plan.family, "destination"), size, _LOADED),
+            nf.sa_spi(out=out, register=_LOADED + size // 4),
             *self._hashed(size + 4),
         )
 
     def _source_segment(self) -> tuple[bytes, ...]:
         size = 4 if self.plan.family == xs.AF_INET else 16
-        return nf.network_bytes(_offset(self.plan.family, "source"), size, _HASHED), *self._hashed(
+        return nf.network_bytes(_offset(self.plan.family, "source"), size, _LOADED), *self._hashed(
             size
         )
 
     def _hashed(self, size: int) -> tuple[bytes, bytes]:
         return (
-            nf.host_order(_HASHED, _HASHED, size),
+            nf.host_order(_LOADED, _HASHED, size),
             nf.jenkins(_HASHED, _KEPT, length=size, total=self.plan.total, seed=self.plan.seed),
         )
 

@@ -465,9 +465,9 @@ def test_nft_works_out_the_segment_of_an_sa(host: Host) -> None:
     spis = [number * 0x01234567 & 0xFFFFFFFF for number in range(1, 25)]
     expected = Counter(sa_segment(IPV4.cluster, spi, total) for spi in spis)
     hashed = (
-        nf.network_bytes(16, 4, nf.WORD1),
-        nf.sa_spi(out=False, register=nf.WORD2),
-        nf.host_order(nf.WORD1, nf.WORD1, 8),
+        nf.network_bytes(16, 4, nf.WORD3),
+        nf.sa_spi(out=False, register=nf.WORD3 + 1),
+        nf.host_order(nf.WORD3, nf.WORD1, 8),
         nf.jenkins(nf.WORD1, nf.WORD3, length=8, total=total),
     )
     table.apply(table.chain("in", nf.XFRM_IN))
