@@ -143,7 +143,8 @@ def test_the_real_series_on_a_real_kernel_is_the_tree_git_am_makes(
         steps += restores_for(each, kernel.tag)
         steps += (path for path, _ in patches_for(each, kernel.tag))
     names = {name for step in steps for name in names_of(step)}
-    touched = {f"/{name.rpartition('/')[0]}" for name in names}
+    # A folder and what is in it, or a file of the top level.
+    touched = {f"/{name.rpartition('/')[0] or name}" for name in names}
     work.git("sparse-checkout", "set", "--no-cone", *sorted(touched))
     work.git("checkout", "-q", "--detach", kernel.commit)
     for step in steps:
