@@ -498,6 +498,19 @@ class Cluster:
         for packet in packets:
             self.segment.send(packet)
 
+    def emitted(self, sa: xs.Sa, packets: int, *, high: int = 0) -> list[int]:
+        """Let both nodes send through an SA; return the numbers that left, each packet opened."""
+        for node in self.nodes:
+            node.emit(sa, range(packets))
+        left = self.segment.esp()
+        for packet in left:
+            self.a.sealer(sa).open(packet, high=high)
+        return [high << 32 | sealing.sequence_of(packet) for packet in left]
+
+    def sent(self, sa: xs.Sa) -> list[int]:
+        """Return the last number each node has taken."""
+        return [node.replay(sa).sent for node in self.nodes]
+
     def fail_over(self, *segments: int) -> None:
         """Let B own what A owns."""
         self.a.give_up(*segments)

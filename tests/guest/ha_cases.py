@@ -170,6 +170,18 @@ def fail_over(made: Cluster, flow: Traffic, victim: str) -> Failover:
     return Failover(begun, killed, taken, resumed, list(made.net.tap.look()))
 
 
+def expect_resumed(made: Cluster, failover: Failover) -> None:
+    """Assert that all traffic is back in time, and that moon says why."""
+    for name in FLOWS:
+        took = failover.resumed.get(name, failover.killed + 99) - failover.killed
+        assert took <= MOST_SECONDS, (
+            f"{name} resumed {took:.2f} s after the kill, "
+            f"expected at most {MOST_SECONDS:.1f} s; {made.said()}"
+        )
+    said = "no heartbeat received, taking all segments" in made.charons["moon"].log()
+    assert said, f"moon did not log that it takes all segments; {made.said()}"
+
+
 def expect_refused(made: Cluster, failover: Failover, peer: str) -> None:
     """Assert that moon, who took over, refuses what a peer sent before."""
     old = [each for each in esp_of(failover.packets, peer) if each.at < failover.killed]
@@ -256,6 +268,13 @@ class HaCase:
     def flow(self, made: Cluster) -> Iterator[Traffic]:
         with traffic(made) as flow:
             yield flow
+
+    @pytest.fixture(scope="class")
+    def failover(self, made: Cluster, flow: Traffic) -> Failover | None:
+        if made.refused:
+            return None
+        made.net.tap.forget()
+        return fail_over(made, flow, "alice")
 
 
 class BothActive(HaCase):
@@ -360,13 +379,6 @@ class BothActive(HaCase):
                 f"the owner of {sa.spi:08x} has seen {seen}, the other {also_seen}, over 15 behind"
             )
 
-    @pytest.fixture(scope="class")
-    def failover(self, made: Cluster, flow: Traffic) -> Failover | None:
-        if made.refused:
-            return None
-        made.net.tap.forget()
-        return fail_over(made, flow, "alice")
-
     @proof
     @slow
     def test_traffic_resumes_when_a_gateway_is_killed(
@@ -374,14 +386,7 @@ class BothActive(HaCase):
     ) -> None:
         made = running(made)
         request.node.user_properties.append(("failover", as_record(made, flow, failover)))
-        for name in FLOWS:
-            took = failover.resumed.get(name, failover.killed + 99) - failover.killed
-            assert took <= MOST_SECONDS, (
-                f"{name} resumed {took:.2f} s after the kill, "
-                f"expected at most {MOST_SECONDS:.1f} s; {made.said()}"
-            )
-        said = "no heartbeat received, taking all segments" in made.charons["moon"].log()
-        assert said, f"moon did not log that it takes all segments; {made.said()}"
+        expect_resumed(made, failover)
         assert made.owns("moon", "1,2"), f"moon has {made.owned('moon')}, expected 1,2"
 
     @proof
@@ -503,13 +508,6 @@ class ActivePassive(HaCase):
         ways = [(each.host, each.destination) for each in outside]
         assert ways == [("alice", made.at.outside[peer])], f"ESP to {peer} came from {ways}"
 
-    @pytest.fixture(scope="class")
-    def failover(self, made: Cluster, flow: Traffic) -> Failover | None:
-        if made.refused:
-            return None
-        made.net.tap.forget()
-        return fail_over(made, flow, "alice")
-
     @proof
     @slow
     def test_moon_takes_over(
@@ -517,14 +515,7 @@ class ActivePassive(HaCase):
     ) -> None:
         made = running(made)
         request.node.user_properties.append(("failover", as_record(made, flow, failover)))
-        for name in FLOWS:
-            took = failover.resumed.get(name, failover.killed + 99) - failover.killed
-            assert took <= MOST_SECONDS, (
-                f"{name} resumed {took:.2f} s after the kill, "
-                f"expected at most {MOST_SECONDS:.1f} s; {made.said()}"
-            )
-        said = "no heartbeat received, taking all segments" in made.charons["moon"].log()
-        assert said, f"moon did not log that it takes all segments; {made.said()}"
+        expect_resumed(made, failover)
         for peer in PEERS:
             expect_state(made, "moon", peer, "ESTABLISHED")
             expect_ping(made, peer)

@@ -151,9 +151,14 @@ class Sealer:
             return ip_packet(*ends, socket.IPPROTO_AH, head + icv + inside)
 
         covered = bytearray(packet(bytes(_AH_ICV)))
-        # What routers change: type of service, fragment, time to live, checksum.
-        covered[1] = covered[8] = 0
-        covered[6:8] = covered[10:12] = bytes(2)
+        # What routers change counts as 0.
+        if covered[0] >> 4 == 6:
+            # Traffic class and flow label are 0 already; the hop limit.
+            covered[7] = 0
+        else:
+            # Type of service, fragment, time to live, checksum.
+            covered[1] = covered[8] = 0
+            covered[6:8] = covered[10:12] = bytes(2)
         high = (sequence >> 32).to_bytes(4, "big") if self._esn else b""
         return packet(hmac.digest(AH_KEY, bytes(covered) + high, "sha256")[:_AH_ICV])
 

@@ -33,6 +33,7 @@ from cluster import (
     lone_node,
     two_nodes,
 )
+from cluster_cases import PACKETS, expect_a_delivers_and_b_follows
 from namespaces import Namespace, wait_until
 from segment_hash import sa_segment, source_segment, spi_in
 from xt_cluster_node import Member, Members
@@ -41,9 +42,7 @@ from xt_cluster_rules import FILE, INVERT, RULE, SET, SPI, Match, mask_of, verif
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PACKETS = 160
 ENDS = pytest.mark.parametrize("ends", [IPV4, IPV6], ids=["ipv4", "ipv6"])
-WAYS = pytest.mark.parametrize("by", [RULE, SET, FILE])
 #: The set is hashed by nf_tables itself, by other expressions for each family.
 WAYS_AND_ENDS = pytest.mark.parametrize(
     ("by", "ends"),
@@ -111,18 +110,7 @@ def test_one_node_delivers_and_the_other_follows(members: Members, by: str, mode
     members.join(2, ((1,), (2,)), by)
     cluster = members.cluster
     sa = cluster.add(cluster.a.inbound(1, 2, mode=mode))
-    sealer = cluster.a.sealer(sa)
-    cluster.arrive(sealer.datagram(number, PORT) for number in range(1, PACKETS + 1))
-    a, b = len(cluster.a.delivered(PACKETS)), len(cluster.b.delivered())
-    assert (a, b) == (PACKETS, 0), (
-        f"A delivered {a} and B {b}, expected {PACKETS} and 0 {members.remark}"
-    )
-    windows = [node.replay(sa).received for node in cluster.nodes]
-    assert windows == [PACKETS, PACKETS], f"the windows are at {windows}, expected 160 at both"
-    decrypted = [node.dumped(sa).packets for node in cluster.nodes]
-    assert decrypted == [PACKETS, 10], f"the nodes decrypted {decrypted}, expected [160, 10]"
-    errors = [node.errors() for node in cluster.nodes]
-    assert errors == [{}, {}], f"the nodes count the errors {errors}, expected none"
+    expect_a_delivers_and_b_follows(cluster, sa, f" {members.remark}")
 
 
 @pytest.mark.proof(red=r"of segment 3 of 4 A delivered 20 and B 20, expected 20 and 0 ")
@@ -197,9 +185,9 @@ def in_udp(packet: bytes) -> bytes:
 
 
 @pytest.mark.proof(red=DELIVERED)
-@WAYS
-def test_ah_is_followed(plug: Callable[..., Member], by: str) -> None:
-    member = plug().join(2, 2, by=by)
+@WAYS_AND_ENDS
+def test_ah_is_followed(plug: Callable[..., Member], by: str, ends: Ends) -> None:
+    member = plug(ends).join(2, 2, by=by)
     made = member.node.inbound(1, 2)
     sa = member.node.add(sealing.ah_sa(made.source, made.destination, made.spi))
     follows(member, sa, range(1, 65), top=64, decrypted=4)

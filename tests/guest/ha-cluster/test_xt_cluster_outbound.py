@@ -23,6 +23,7 @@ import xfrm_attributes as xa
 import xfrm_structures as xs
 import xt_cluster_rules
 from cluster import IPV4, IPV6, PATIENCE, PORT, Cluster, Ends, Node, esp_on, lone_node, two_nodes
+from cluster_cases import PACKETS, expect_b_sends_far_ahead
 from namespaces import Namespace, wait_until
 from segment_hash import sa_segment, spi_in
 from xt_cluster_node import Member, Members
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from wire import Wire
 
-PACKETS = 160
 ENDS = pytest.mark.parametrize("ends", [IPV4, IPV6], ids=["ipv4", "ipv6"])
 WAYS = pytest.mark.parametrize("by", [RULE, SET, FILE])
 #: Numbers are moved on by the tool, or by the kernel.
@@ -69,22 +69,6 @@ def plug(netns: Namespace) -> Iterator[Callable[[Ends], tuple[Member, Wire]]]:
         yield make
 
 
-def emitted(members: Members, sa: xs.Sa, packets: int, *, high: int = 0) -> list[int]:
-    """Let both nodes send through an SA; return the numbers that left, each packet opened."""
-    cluster = members.cluster
-    for node in cluster.nodes:
-        node.emit(sa, range(packets))
-    left = cluster.segment.esp()
-    for packet in left:
-        cluster.a.sealer(sa).open(packet, high=high)
-    return [high << 32 | sealing.sequence_of(packet) for packet in left]
-
-
-def sent(members: Members, sa: xs.Sa) -> list[int]:
-    """Return the last number each node has taken."""
-    return [node.replay(sa).sent for node in members.cluster.nodes]
-
-
 @pytest.mark.proof(red=r"320 ESP packets left for 160 numbers, expected 160 ")
 @pytest.mark.parametrize(
     ("by", "mode"),
@@ -94,12 +78,12 @@ def sent(members: Members, sa: xs.Sa) -> list[int]:
 def test_every_number_leaves_once(members: Members, by: str, mode: int) -> None:
     members.join(2, ((1,), (2,)), by)
     sa = members.cluster.add(members.cluster.a.outbound(1, 2, mode=mode))
-    left = emitted(members, sa, PACKETS)
+    left = members.cluster.emitted(sa, PACKETS)
     assert len(left) == PACKETS, (
         f"{len(left)} ESP packets left for {PACKETS} numbers, expected {PACKETS} {members.remark}"
     )
     assert left == list(range(1, PACKETS + 1)), f"the numbers {left} left, expected 1 to {PACKETS}"
-    taken = sent(members, sa)
+    taken = members.cluster.sent(sa)
     assert taken == [PACKETS] * 2, f"the nodes' numbers are at {taken}, expected 160 on both"
 
 
@@ -114,25 +98,10 @@ def test_after_a_failover_the_numbers_go_on_far_ahead(members: Members, by: str)
     for node in cluster.nodes:
         # The policy there is wants ESP.
         node.xfrm.add(other)
-    before = emitted(members, sa, 20)
+    before = members.cluster.emitted(sa, 20)
     members.fail_over(1)
-    by_node = []
-    for node in cluster.nodes:
-        node.emit(sa, range(20))
-        by_node.append([sealing.sequence_of(packet) for packet in cluster.segment.esp()])
-    counts = [len(numbers) for numbers in by_node]
-    assert counts == [0, 20], (
-        f"after the failover A sent {counts[0]} and B {counts[1]}, expected 0 and 20"
-        f" {members.remark}"
-    )
-    first = 20 + JUMP + 1
-    assert by_node[1] == list(range(first, first + 20)), (
-        f"after the failover B sent {by_node[1]}, expected from {first} on"
-    )
-    assert not set(before) & set(by_node[1]), "a number left before and after the failover"
-    taken = sent(members, sa)
-    assert taken == [first + 19] * 2, f"the numbers are at {taken}, expected {first + 19} on both"
-    taken = sent(members, other)
+    expect_b_sends_far_ahead(cluster, sa, before, f" {members.remark}")
+    taken = members.cluster.sent(other)
     assert max(taken) < JUMP, f"those of the other segment are at {taken}, expected them left alone"
 
 
@@ -142,7 +111,7 @@ def test_there_and_back_no_number_is_used_twice(members: Members, by: str) -> No
     members.join(2, ((1,), ()), by)
     cluster = members.cluster
     sa = cluster.add(cluster.a.outbound(1, 2))
-    numbers = emitted(members, sa, 20)
+    numbers = members.cluster.emitted(sa, 20)
     for leaving, taking in ((members.a, members.b), (members.b, members.a)) * 2:
         leaving.own()
         taking.own(1)
@@ -165,15 +134,15 @@ def test_64_bits_carry(members: Members, by: str) -> None:
     cluster = members.cluster
     edge = 1 << 32
     sa = cluster.add(sealing.with_esn(cluster.a.outbound(1, 2), out_sequence=edge - 100))
-    emitted(members, sa, 5)
+    members.cluster.emitted(sa, 5)
     members.fail_over(1)
     after = edge - 95 + JUMP
-    left = emitted(members, sa, 5, high=1) if not members.remark else []
+    left = members.cluster.emitted(sa, 5, high=1) if not members.remark else []
     assert left == list(range(after + 1, after + 6)), (
         f"with 64 bits the numbers after the failover are {left}, expected {after + 1} and so on"
         f" {members.remark}"
     )
-    taken = sent(members, sa)
+    taken = members.cluster.sent(sa)
     assert taken == [after + 5] * 2, f"the numbers are at {taken}, expected {after + 5} on both"
 
 
@@ -184,11 +153,11 @@ def test_where_numbers_are_used_up_none_is_used_again(members: Members, by: str)
     late = xa.replay(out_sequence=0xFFFFFF00)
     sa = members.cluster.add(members.cluster.a.outbound(1, 2, late))
     members.fail_over(1)
-    left = emitted(members, sa, 3)
+    left = members.cluster.emitted(sa, 3)
     assert left == [], (
         f"with all numbers used up {len(left)} packets left, expected 0 {members.remark}"
     )
-    taken = sent(members, sa)
+    taken = members.cluster.sent(sa)
     assert taken == [0xFFFFFFFF] * 2, f"the numbers are at {taken}, expected 0xffffffff on both"
 
 
@@ -199,7 +168,7 @@ def test_numbers_that_may_wrap_do(members: Members, by: str) -> None:
     late = (xa.replay(out_sequence=0xFFFFFF00), xa.extra_flags(OSEQ_MAY_WRAP))
     sa = members.cluster.add(members.cluster.a.outbound(1, 2, *late))
     members.fail_over(1)
-    taken = sent(members, sa)
+    taken = members.cluster.sent(sa)
     expected = 0xFFFFFF00 + JUMP & 0xFFFFFFFF
     assert taken == [expected] * 2, (
         f"allowed to wrap the numbers are at {taken}, expected {expected} on both {members.remark}"

@@ -28,13 +28,13 @@ from cluster import (
     encap_socket,
     two_nodes,
 )
+from cluster_cases import PACKETS, expect_a_delivers_and_b_follows
 from namespaces import wait_until
 from segment_hash import sa_segment, source_segment, spi_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-PACKETS = 160
 EVERY = 16
 MODES = pytest.mark.parametrize(
     "mode", [xs.MODE_TRANSPORT, xs.MODE_TUNNEL], ids=["transport", "tunnel"]
@@ -122,18 +122,7 @@ def test_one_node_delivers_and_the_other_follows(cluster: Cluster, mode: int) ->
     cluster.a.take_over(1)
     cluster.b.take_over(2)
     sa = cluster.add(cluster.a.inbound(1, 2, mode=mode))
-    sealer = cluster.a.sealer(sa)
-    cluster.arrive(sealer.datagram(number, PORT) for number in range(1, PACKETS + 1))
-    a, b = len(cluster.a.delivered(PACKETS)), len(cluster.b.delivered())
-    assert (a, b) == (PACKETS, 0), (
-        f"A delivered {a} and B {b}, expected {PACKETS} and 0{cluster.b.remark}"
-    )
-    windows = [node.replay(sa).received for node in cluster.nodes]
-    assert windows == [PACKETS, PACKETS], f"the windows are at {windows}, expected 160 at both"
-    decrypted = [node.dumped(sa).packets for node in cluster.nodes]
-    assert decrypted == [PACKETS, 10], f"the nodes decrypted {decrypted}, expected [160, 10]"
-    errors = [node.errors() for node in cluster.nodes]
-    assert errors == [{}, {}], f"the nodes count the errors {errors}, expected none"
+    expect_a_delivers_and_b_follows(cluster, sa, cluster.b.remark)
 
 
 @pytest.mark.proof(red=r"by segment A delivered \[.*\] and B \[.*\] of 20, expected \[20")

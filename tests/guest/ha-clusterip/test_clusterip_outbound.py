@@ -22,12 +22,12 @@ import xfrm_attributes as xa
 import xfrm_structures as xs
 from async_crypto import asynchronous, in_use
 from cluster import IPV4, JUMP, MAC, PATIENCE, PEER_MAC, PORT, Cluster, two_nodes
+from cluster_cases import PACKETS, expect_b_sends_far_ahead
 from namespaces import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PACKETS = 160
 MODES = pytest.mark.parametrize(
     "mode", [xs.MODE_TRANSPORT, xs.MODE_TUNNEL], ids=["transport", "tunnel"]
 )
@@ -48,21 +48,6 @@ def cluster(topology: Cluster) -> Iterator[Cluster]:
     topology.clear()
 
 
-def emitted(cluster: Cluster, sa: xs.Sa, packets: int, *, high: int = 0) -> list[int]:
-    """Let both nodes send through an SA; return the numbers that left, each packet opened."""
-    for node in cluster.nodes:
-        node.emit(sa, range(packets))
-    left = cluster.segment.esp()
-    for packet in left:
-        cluster.a.sealer(sa).open(packet, high=high)
-    return [high << 32 | sealing.sequence_of(packet) for packet in left]
-
-
-def sent(cluster: Cluster, sa: xs.Sa) -> list[int]:
-    """Return the last number each node has taken."""
-    return [node.replay(sa).sent for node in cluster.nodes]
-
-
 @pytest.mark.proof(red=r"320 ESP packets left for 160 numbers, expected 160 ")
 @MODES
 def test_every_number_leaves_once(cluster: Cluster, mode: int) -> None:
@@ -70,13 +55,13 @@ def test_every_number_leaves_once(cluster: Cluster, mode: int) -> None:
     cluster.a.take_over(1)
     cluster.b.take_over(2)
     sa = cluster.add(cluster.a.outbound(1, 2, mode=mode))
-    left = emitted(cluster, sa, PACKETS)
+    left = cluster.emitted(sa, PACKETS)
     assert len(left) == PACKETS, (
         f"{len(left)} ESP packets left for {PACKETS} numbers, expected {PACKETS}{cluster.b.remark}"
     )
     assert left == list(range(1, PACKETS + 1)), f"the numbers {left} left, expected 1 to {PACKETS}"
-    assert sent(cluster, sa) == [PACKETS] * 2, (
-        f"the nodes' numbers are at {sent(cluster, sa)}, expected {PACKETS} on both"
+    assert cluster.sent(sa) == [PACKETS] * 2, (
+        f"the nodes' numbers are at {cluster.sent(sa)}, expected {PACKETS} on both"
     )
 
 
@@ -107,11 +92,11 @@ def test_each_segment_leaves_by_its_node(cluster: Cluster, total: int) -> None:
 def test_nobody_sends_what_nobody_owns(cluster: Cluster) -> None:
     cluster.rule(2)
     sa = cluster.add(cluster.a.outbound(1, 2))
-    left = emitted(cluster, sa, 20)
+    left = cluster.emitted(sa, 20)
     assert left == [], (
         f"owned by nobody {len(left)} of 20 packets left, expected 0{cluster.a.remark}"
     )
-    assert sent(cluster, sa) == [20, 20], f"the numbers are at {sent(cluster, sa)}, expected 20, 20"
+    assert cluster.sent(sa) == [20, 20], f"the numbers are at {cluster.sent(sa)}, expected 20, 20"
 
 
 @pytest.mark.proof(red=r"in UDP 40 packets left for 20 numbers, expected 20")
@@ -119,7 +104,7 @@ def test_esp_in_udp_leaves_once(cluster: Cluster) -> None:
     cluster.rule(2)
     cluster.a.take_over(1)
     encap = xa.encap(sealing.ENCAP_PORT, sealing.ENCAP_PORT)
-    left = emitted(cluster, cluster.add(cluster.a.outbound(1, 2, encap)), 20)
+    left = cluster.emitted(cluster.add(cluster.a.outbound(1, 2, encap)), 20)
     assert left == list(range(1, 21)), (
         f"in UDP {len(left)} packets left for 20 numbers, expected 20{cluster.b.remark}"
     )
@@ -188,7 +173,7 @@ def test_each_segment_of_a_large_packet_leaves_once(cluster: Cluster, *, encap: 
         f"of one large packet {len(left)} segments left for 10 numbers, expected 10"
         f"{cluster.b.remark}"
     )
-    assert sent(cluster, sa) == [10, 10], f"the numbers are at {sent(cluster, sa)}, expected 10, 10"
+    assert cluster.sent(sa) == [10, 10], f"the numbers are at {cluster.sent(sa)}, expected 10, 10"
 
 
 @pytest.mark.proof(red=r"after the failover A sent 20 and B 20, expected 0 and 20")
@@ -197,25 +182,9 @@ def test_after_a_failover_the_numbers_go_on_far_ahead(cluster: Cluster, mode: in
     cluster.rule(2)
     cluster.a.take_over(1)
     sa = cluster.add(cluster.a.outbound(1, 2, mode=mode))
-    before = emitted(cluster, sa, 20)
+    before = cluster.emitted(sa, 20)
     cluster.fail_over(1)
-    by_node = []
-    for node in cluster.nodes:
-        node.emit(sa, range(20))
-        by_node.append([sealing.sequence_of(packet) for packet in cluster.segment.esp()])
-    counts = [len(numbers) for numbers in by_node]
-    assert counts == [0, 20], (
-        f"after the failover A sent {counts[0]} and B {counts[1]}, expected 0 and 20"
-        f"{cluster.b.remark}"
-    )
-    first = 20 + JUMP + 1
-    assert by_node[1] == list(range(first, first + 20)), (
-        f"after the failover B sent {by_node[1]}, expected from {first} on"
-    )
-    assert not set(before) & set(by_node[1]), "a number left before and after the failover"
-    assert sent(cluster, sa) == [first + 19] * 2, (
-        f"the nodes' numbers are at {sent(cluster, sa)}, expected {first + 19} on both"
-    )
+    expect_b_sends_far_ahead(cluster, sa, before, cluster.b.remark)
 
 
 @pytest.mark.proof(red=r"of \d+ packets there and back \d+ had a number used before, expected 0")
@@ -223,7 +192,7 @@ def test_there_and_back_no_number_is_used_twice(cluster: Cluster) -> None:
     cluster.rule(2)
     cluster.a.take_over(1)
     sa = cluster.add(cluster.a.outbound(1, 2))
-    numbers = emitted(cluster, sa, 20)
+    numbers = cluster.emitted(sa, 20)
     for leaving, taking in ((cluster.a, cluster.b), (cluster.b, cluster.a)) * 2:
         leaving.give_up(1)
         taking.take_over(1)
@@ -245,16 +214,16 @@ def test_64_bits_carry(cluster: Cluster) -> None:
     cluster.a.take_over(1)
     edge = 1 << 32
     sa = cluster.add(sealing.with_esn(cluster.a.outbound(1, 2), out_sequence=edge - 100))
-    emitted(cluster, sa, 5)
+    cluster.emitted(sa, 5)
     cluster.fail_over(1)
     after = edge - 95 + JUMP
-    left = emitted(cluster, sa, 5, high=1) if not cluster.b.refused else []
+    left = cluster.emitted(sa, 5, high=1) if not cluster.b.refused else []
     assert left == list(range(after + 1, after + 6)), (
         f"with 64 bits the numbers after the failover are {left}, expected {after + 1} and so on"
         f"{cluster.b.remark}"
     )
-    assert sent(cluster, sa) == [after + 5] * 2, (
-        f"the nodes' numbers are at {sent(cluster, sa)}, expected {after + 5} on both"
+    assert cluster.sent(sa) == [after + 5] * 2, (
+        f"the nodes' numbers are at {cluster.sent(sa)}, expected {after + 5} on both"
     )
 
 
@@ -265,12 +234,12 @@ def test_where_numbers_are_used_up_none_is_used_again(cluster: Cluster) -> None:
     late = xa.replay(out_sequence=0xFFFFFF00)
     sa = cluster.add(cluster.a.outbound(1, 2, late))
     cluster.fail_over(1)
-    left = emitted(cluster, sa, 3)
+    left = cluster.emitted(sa, 3)
     assert left == [], (
         f"with all numbers used up {len(left)} packets left, expected 0{cluster.b.remark}"
     )
-    assert sent(cluster, sa) == [0xFFFFFFFF] * 2, (
-        f"the nodes' numbers are at {sent(cluster, sa)}, expected 0xffffffff on both"
+    assert cluster.sent(sa) == [0xFFFFFFFF] * 2, (
+        f"the nodes' numbers are at {cluster.sent(sa)}, expected 0xffffffff on both"
     )
 
 
@@ -282,8 +251,8 @@ def test_numbers_that_may_wrap_do(cluster: Cluster) -> None:
     sa = cluster.add(cluster.a.outbound(1, 2, *late))
     cluster.fail_over(1)
     expected = 0xFFFFFF00 + JUMP & 0xFFFFFFFF
-    assert sent(cluster, sa) == [expected] * 2, (
-        f"allowed to wrap the numbers are at {sent(cluster, sa)}, expected {expected} on both"
+    assert cluster.sent(sa) == [expected] * 2, (
+        f"allowed to wrap the numbers are at {cluster.sent(sa)}, expected {expected} on both"
         f"{cluster.b.remark}"
     )
 
@@ -435,7 +404,7 @@ def test_what_came_for_the_virtual_gateway_is_forwarded(cluster: Cluster) -> Non
     )
     inside = cluster.a.sealer(sa).open(left[0])
     assert socket.inet_ntoa(inside[12:16]) == behind, f"inside ESP is {inside!r}, from another"
-    assert sent(cluster, sa) == [20, 20], f"the numbers are at {sent(cluster, sa)}, expected 20, 20"
+    assert cluster.sent(sa) == [20, 20], f"the numbers are at {cluster.sent(sa)}, expected 20, 20"
 
 
 @pytest.mark.proof(red=r"of 20 packets out of a tunnel 0 were forwarded, expected 20")

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What must hold of two nodes whatever divides the traffic: E7 and E8 assert it alike.
+
+``remark`` is what a message adds, so that refused rules are known as the cause.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sealing
+from cluster import JUMP, PORT
+
+if TYPE_CHECKING:
+    import xfrm_structures as xs
+    from cluster import Cluster
+
+PACKETS = 160
+
+
+def expect_a_delivers_and_b_follows(cluster: Cluster, sa: xs.Sa, remark: str) -> None:
+    """Let 160 packets of A's segment arrive at both; B is to verify each 16th."""
+    sealer = cluster.a.sealer(sa)
+    cluster.arrive(sealer.datagram(number, PORT) for number in range(1, PACKETS + 1))
+    a, b = len(cluster.a.delivered(PACKETS)), len(cluster.b.delivered())
+    assert (a, b) == (PACKETS, 0), f"A delivered {a} and B {b}, expected {PACKETS} and 0{remark}"
+    windows = [node.replay(sa).received for node in cluster.nodes]
+    assert windows == [PACKETS, PACKETS], f"the windows are at {windows}, expected 160 at both"
+    decrypted = [node.dumped(sa).packets for node in cluster.nodes]
+    assert decrypted == [PACKETS, 10], f"the nodes decrypted {decrypted}, expected [160, 10]"
+    errors = [node.errors() for node in cluster.nodes]
+    assert errors == [{}, {}], f"the nodes count the errors {errors}, expected none"
+
+
+def expect_b_sends_far_ahead(cluster: Cluster, sa: xs.Sa, before: list[int], remark: str) -> None:
+    """Let both send after a failover to B; ``before`` are the 20 numbers that left until then."""
+    by_node = []
+    for node in cluster.nodes:
+        node.emit(sa, range(20))
+        by_node.append([sealing.sequence_of(packet) for packet in cluster.segment.esp()])
+    counts = [len(numbers) for numbers in by_node]
+    assert counts == [0, 20], (
+        f"after the failover A sent {counts[0]} and B {counts[1]}, expected 0 and 20{remark}"
+    )
+    first = 20 + JUMP + 1
+    assert by_node[1] == list(range(first, first + 20)), (
+        f"after the failover B sent {by_node[1]}, expected from {first} on"
+    )
+    assert not set(before) & set(by_node[1]), "a number left before and after the failover"
+    taken = cluster.sent(sa)
+    assert taken == [first + 19] * 2, f"the numbers are at {taken}, expected {first + 19} on both"
