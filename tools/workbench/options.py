@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +14,39 @@ from workbench.order import Order, Outputs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from click.shell_completion import CompletionItem
+
     from workbench.errors import ExitCode
 
 DEFAULT_FLAVOUR: Final = "plain"
 DEFAULT_ARCH: Final = "x86_64"
+
+
+class Kind(StrEnum):
+    """What a word on the command line names; the root context knows which names there are."""
+
+    TAG = "tag"
+    EXTENSION = "extension"
+    FLAVOUR = "flavour"
+    ARCH = "arch"
+
+
+def names_of(
+    kind: Kind,
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Return a completion: the names of a kind that begin as the word does.
+
+    The object of the root context is asked, which a shell's completion sets.
+    """
+
+    def complete(
+        context: click.Context, _parameter: click.Parameter, word: str
+    ) -> list[CompletionItem]:
+        ask = context.find_root().obj
+        found: list[CompletionItem] = ask(kind, word) if callable(ask) else []
+        return found
+
+    return complete
 
 
 def split_commas(
@@ -27,8 +57,19 @@ def split_commas(
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-tag_argument = click.argument("tag", metavar="TAG")
-tags_argument = click.argument("tags", metavar="[TAG]...", nargs=-1)
+tag_argument = click.argument("tag", metavar="TAG", shell_complete=names_of(Kind.TAG))
+tags_argument = click.argument(
+    "tags", metavar="[TAG]...", nargs=-1, shell_complete=names_of(Kind.TAG)
+)
+extension_argument = click.argument(
+    "extension", metavar="[EXT]", required=False, shell_complete=names_of(Kind.EXTENSION)
+)
+
+
+def named_tag_argument(name: str, metavar: str) -> Callable[[Any], Any]:
+    """Return an argument that is one kernel, for a verb that takes several with a role each."""
+    return click.argument(name, metavar=metavar, shell_complete=names_of(Kind.TAG))
+
 
 all_option = click.option(
     "--all", "all_tags", is_flag=True, help="Every kernel of patches/kernels.toml."
@@ -38,6 +79,7 @@ only_option = click.option(
     metavar="EXT",
     multiple=True,
     callback=split_commas,
+    shell_complete=names_of(Kind.EXTENSION),
     help="Only this extension and what it requires; repeatable, or a,b.",
 )
 without_option = click.option(
@@ -45,6 +87,7 @@ without_option = click.option(
     metavar="EXT",
     multiple=True,
     callback=split_commas,
+    shell_complete=names_of(Kind.EXTENSION),
     help="All extensions but this one; repeatable, or a,b.",
 )
 repo_option = click.option(
@@ -57,6 +100,7 @@ flavour_option = click.option(
     "--flavour",
     metavar="NAME",
     default=DEFAULT_FLAVOUR,
+    shell_complete=names_of(Kind.FLAVOUR),
     show_default=True,
     help="Kernel configuration: a fragment of kconfigs/flavour, or 'plain' for none.",
 )
@@ -64,6 +108,7 @@ arch_option = click.option(
     "--arch",
     metavar="NAME",
     default=DEFAULT_ARCH,
+    shell_complete=names_of(Kind.ARCH),
     show_default=True,
     help="Architecture: one of kconfigs/arch and qemu.",
 )
