@@ -4,22 +4,26 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from toy_kernel import ToyKernels, numbered
 
-from workbench import rangediff, report_diff
+from workbench import cli, rangediff, report_diff, source
+from workbench.errors import ExitCode
+from workbench.paths import Paths
 from workbench.rangediff import PairState
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from toy_kernel import Files
 
     from workbench.model import Kernel
     from workbench.rangediff import Pair
 
+REPO = Path(__file__).resolve().parents[2]
 OLD = "v5.10.262"
 NEW = "v6.1.187"
 
@@ -174,3 +178,26 @@ def test_what_a_patch_holds_does_not_steer_the_terminal(toys: ToyKernels) -> Non
     a = toys.kernel(OLD, files)
     b = toys.kernel(NEW, {"f": text().replace(b"net net 0019 net", b"net other")})
     assert "\x1b" not in shown(toys, a, b)
+
+
+def test_the_verbs_exit_codes(
+    toys: ToyKernels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Paths, "default", classmethod(lambda _: toys.paths))
+    monkeypatch.setattr(source, "obtain", lambda _, name, **__: toys.store.kernel(name))
+    files: Files = {"f": text(b"here\n"), "g": text(word="g")}
+    toys.patch("alpha/0001-one.patch", files, files | {"f": text(b"there\n")})
+    toys.describe("beta")
+    toys.patch("beta/0001-two.patch", files, files | {"g": text(b"two\n", word="g")})
+    toys.kernel(OLD, files)
+    toys.kernel(NEW, files | {"f": text(b"elsewhere\n")})
+    shutil.copy(REPO / "patches" / "kernels.toml", toys.paths.patches)
+    assert cli.main(["diff", OLD, NEW, "--json"]) == ExitCode.CONFLICT
+    assert json.loads(capsys.readouterr().out)["exit_code"] == ExitCode.CONFLICT
+    assert cli.main(["diff", OLD, NEW, "beta"]) == ExitCode.GOOD
+    assert cli.main(["diff", OLD, OLD]) == ExitCode.GOOD
+    capsys.readouterr()
+    assert cli.main(["diff", OLD, "v6.1.i87"]) == ExitCode.USAGE
+    assert f"did you mean {NEW!r}" in capsys.readouterr().err
+    assert cli.main(["diff", OLD, NEW, "bata"]) == ExitCode.USAGE
+    assert "did you mean 'beta'" in capsys.readouterr().err
