@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from workbench.errors import ExitCode
 
+#: Set by the script of 'kpw completion' to what a shell asks; the launcher looks at it too.
+COMPLETE_VARIABLE: Final = "_KPW_COMPLETE"
+SHELLS: Final = ("bash", "zsh", "fish")
 DEFAULT_FLAVOUR: Final = "plain"
 DEFAULT_ARCH: Final = "x86_64"
 
@@ -40,13 +43,29 @@ def names_of(
     """
 
     def complete(
-        context: click.Context, _parameter: click.Parameter, word: str
+        context: click.Context, parameter: click.Parameter, word: str
     ) -> list[CompletionItem]:
         ask = context.find_root().obj
         found: list[CompletionItem] = ask(kind, word) if callable(ask) else []
-        return found
+        given = context.params.get(parameter.name or "")
+        return [item for item in found if not isinstance(given, tuple) or item.value not in given]
 
     return complete
+
+
+def first_tag(
+    context: click.Context, parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Complete the first word of several as a tag, and leave the others alone."""
+    given = context.params.get(parameter.name or "")
+    return [] if given else names_of(Kind.TAG)(context, parameter, word)
+
+
+def a_file(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Leave the word to the shell: it knows the files."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word, type="file")]
 
 
 def split_commas(
@@ -116,16 +135,32 @@ json_flag = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."
 )
 json_file_option = click.option(
-    "--json", "json_file", metavar="FILE", help="Write the result as JSON; '-' is stdout."
+    "--json",
+    "json_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Write the result as JSON; '-' is stdout.",
 )
 junit_file_option = click.option(
-    "--junit", "junit_file", metavar="FILE", help="Write the result as JUnit XML; '-' is stdout."
+    "--junit",
+    "junit_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Write the result as JUnit XML; '-' is stdout.",
 )
 ktap_file_option = click.option(
-    "--ktap", "ktap_file", metavar="FILE", help="Write the result as KTAP; '-' is stdout."
+    "--ktap",
+    "ktap_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Write the result as KTAP; '-' is stdout.",
 )
 svg_file_option = click.option(
-    "--svg", "svg_file", metavar="FILE", help="Draw the matrix as a picture; '-' is stdout."
+    "--svg",
+    "svg_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Draw the matrix as a picture; '-' is stdout.",
 )
 
 
