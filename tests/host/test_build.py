@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from toy_kernel import ToyKernels
 
-from workbench import build, buildlog, configure, process
+from workbench import build, buildlog, configure, kernelcache, process
 from workbench.build import BuildRequest
 from workbench.errors import InfraError
 from workbench.model import BuildFailure, BuiltKernel
@@ -235,6 +235,20 @@ def test_the_first_compiler_error_is_the_reason(shop: Shop) -> None:
     assert failure.log is not None
     assert "error:" in failure.log.read_text()
     assert shop.good(shop.tree(b=b"int b;\n")).release == "6.12.1"
+
+
+def test_a_failure_is_remembered_until_that_kernel_is_built(shop: Shop) -> None:
+    tree = shop.tree(b=b"broken\n")
+    failure = shop.failed(tree)
+    key = build.kernel_key(shop.paths, BuildRequest(shop.kernel, tree))
+    found = kernelcache.last_failure(shop.paths, key)
+    assert found is not None
+    assert (found[0].reason, found[0].log) == (failure.reason, str(failure.log))
+    good = shop.good()
+    assert kernelcache.last_failure(shop.paths, good.key) is None, "it is of another tree"
+    kernelcache.remember_failure(shop.paths, good.key, failure)
+    shutil.rmtree(good.vmlinux.parent)
+    assert kernelcache.last_failure(shop.paths, shop.good().key) is None
 
 
 def test_a_build_that_reaches_out_of_its_directories_fails(shop: Shop) -> None:

@@ -100,6 +100,8 @@ def test_another_architecture_is_one_more_file(tmp_path: Path) -> None:
 def test_an_unknown_architecture_names_the_known() -> None:
     with pytest.raises(UsageError, match="x86_64"):
         machine.load(PATHS, "pdp11")
+    with pytest.raises(UsageError, match="did you mean 'x86_64'"):
+        machine.load(PATHS, "x86_46")
 
 
 def test_the_image_recipe_is_no_machine() -> None:

@@ -142,6 +142,9 @@ def test_json_says_it_all() -> None:
     assert (data["kpw"], data["verdict"], data["exit_code"]) == (1, "bad", 5)
     trial = data["trials"][1]
     assert trial["kernel"] == "v6.12.107"
+    series = REPORT.trials[1].series
+    assert series is not None
+    assert (trial["tree"], trial["red"]) == (series.tree, "none")
     assert trial["patches"][0]["state"] == "clean"
     assert trial["guests"][0]["splats"][0]["test"] == "two/test_y.py::test_q"
     ext, two, three = trial["cells"]

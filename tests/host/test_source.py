@@ -6,11 +6,13 @@ from __future__ import annotations
 import hashlib
 import io
 import lzma
+import shutil
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from toy_kernel import ToyKernels
 from toy_server import ToyServer, serving
 
 from workbench import apt, process, source, survey
@@ -20,6 +22,7 @@ from workbench.errors import InfraError, UsageError
 from workbench.gitstore import Store
 from workbench.model import KernelTag
 from workbench.paths import Paths
+from workbench.progress import Silent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,6 +189,16 @@ def test_nonsense_is_no_tag(paths: Paths) -> None:
     write(paths, entry(tarball()) + OTHER)
     with pytest.raises(UsageError, match="is not a kernel tag"):
         source.obtain(paths, "nonsense")
+
+
+def test_a_mistyped_name_is_told_with_the_nearest_known(tmp_path: Path) -> None:
+    toys = ToyKernels(tmp_path)
+    toys.kernel("v6.12.38", {})
+    shutil.copy(Paths.default().patches / "kernels.toml", toys.paths.patches)
+    with pytest.raises(UsageError, match=r"not a kernel tag; did you mean 'v6\.12\.38'\?"):
+        source.obtain_all(toys.paths, ["v6.12.e38"], repo=None, progress=Silent())
+    with pytest.raises(UsageError, match=r"did you mean 'v6\.12\.107'\?"):
+        source.obtain(toys.paths, "v6.12.l07")
 
 
 def test_one_wrong_name_among_several_is_told_before_any_download(

@@ -183,6 +183,7 @@ def test_red_is_remembered_and_prove_asks_anew(world: World, paths: Paths, tmp_p
     assert "build plain-tree" not in world.asked
     world.asked.clear()
     made = try_it(paths, one, Red.ANEW)
+    assert made.red is Red.ANEW
     assert not made.cells[0].remembered
     assert "test plain-tree: a" in world.asked
 

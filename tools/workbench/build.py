@@ -89,7 +89,12 @@ def build(
     with sourcetree.held(paths, request.kernel, progress) as room:
         # Another run may have built it while this one waited.
         ready = kernelcache.find(paths, job.key, request.kernel)
-        return ready if ready is not None else _build(paths, store, job, room, progress)
+        if ready is not None:
+            return ready
+        done = _build(paths, store, job, room, progress)
+        if isinstance(done, BuildFailure):
+            kernelcache.remember_failure(paths, job.key, done)
+        return done
 
 
 def kernel_key(paths: Paths, request: BuildRequest) -> str:

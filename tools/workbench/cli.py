@@ -22,6 +22,7 @@ import click
 
 from workbench import interrupt
 from workbench.errors import ExitCode, WorkbenchError
+from workbench.options import COMPLETE_VARIABLE
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
@@ -72,10 +73,8 @@ def verbs() -> list[str]:
 group = Verbs(
     name="kpw",
     help="The kernel patch workbench: from a kernel tag and a patch series to a verdict.",
-    epilog=(
-        "Exit codes: 0 all good, 1 red, 2 usage, 3 patch conflict, 4 build failed, "
-        "5 panic, hang or splat, 128 and above: the machine, not the series."
-    ),
+    # \b keeps the lines as they are.
+    epilog="\b\nExit codes:\n" + "\n".join(f"  {code:<4} {code.meaning}" for code in ExitCode),
     no_args_is_help=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -89,6 +88,9 @@ def main(argv: Sequence[str]) -> int:
     """
     try:
         with interrupt.as_exceptions():
+            if COMPLETE_VARIABLE in os.environ:
+                sys.stdout.write(_completed(os.environ[COMPLETE_VARIABLE]))
+                return ExitCode.GOOD
             code = _invoke(list(argv) or ["--help"])
             sys.stdout.flush()
             return code
@@ -136,6 +138,13 @@ def _invoke(argv: list[str]) -> int:
     except click.exceptions.Exit as leave:
         return ExitCode.GOOD if leave.exit_code == 0 else ExitCode.USAGE
     return result if isinstance(result, int) else ExitCode.GOOD
+
+
+def _completed(instruction: str) -> str:
+    """Answer a shell that completes a command line."""
+    from workbench import completion
+
+    return completion.answer(Paths.default(), group, instruction)
 
 
 def _usage_line(error: click.ClickException) -> str:

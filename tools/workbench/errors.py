@@ -28,6 +28,24 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     TERMINATED = 143
 
+    @property
+    def meaning(self) -> str:
+        """Say in a phrase what it tells; the help and the manual page have it from here."""
+        return _MEANING[self]
+
+
+_MEANING = {
+    ExitCode.GOOD: "all good",
+    ExitCode.RED: "red: a selftest failed, something is not proven, or a gate found something",
+    ExitCode.USAGE: "usage: an unknown word or tag, a malformed patch or data file",
+    ExitCode.CONFLICT: "a patch conflicts, or what it patches is gone",
+    ExitCode.BUILD: "a build failed, or its configuration did not come out as asked",
+    ExitCode.CRASH: "the guest panicked, hung, or its kernel complained",
+    ExitCode.INFRA: "infrastructure: network, disk, QEMU, a bad digest or signature",
+    ExitCode.INTERRUPTED: "interrupted; the same command again resumes",
+    ExitCode.TERMINATED: "terminated; the same command again resumes",
+}
+
 
 class WorkbenchError(Exception):
     """A fault with one line for the user: what went wrong, where, and what to do next."""

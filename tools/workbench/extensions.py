@@ -60,6 +60,11 @@ def select(
     return chosen
 
 
+def find(extensions: Sequence[Extension], name: str) -> Extension:
+    """Return an extension by its name or id; UsageError for an unknown one, with the nearest."""
+    return _lookup({each: one for one in extensions for each in _names(one)}, name)
+
+
 def patches_for(extension: Extension, tag: KernelTag) -> tuple[tuple[Path, KernelTag], ...]:
     """Return the patch files for one kernel, in order, each with the tag it was made on."""
     if extension.base is None or extension.is_upstream(tag):

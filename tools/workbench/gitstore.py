@@ -207,6 +207,13 @@ class Store:
         lines = self.git("for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/tags")
         return dict(line.split(" ") for line in lines.splitlines())
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all kernels: imported tags, and the user's own."""
+        refs = self.git("for-each-ref", "--format=%(refname)", "refs/tags", "refs/kpw/user")
+        prefixes = ("refs/tags/", "refs/kpw/user/")
+        lines = refs.splitlines()
+        return tuple(line.removeprefix(prefixes[0]).removeprefix(prefixes[1]) for line in lines)
+
     def kernel(self, name: str) -> Kernel | None:
         """Return an imported kernel by its name, None when it is not in the store."""
         ref = self._ref(name)

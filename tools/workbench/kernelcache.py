@@ -2,7 +2,8 @@
 """Finished kernels: ``kernels/<key>/{vmlinux,config,build.log,build.json}``.
 
 A folder appears whole, by one rename. Its files are checked by size and time
-at each use, and by digest when these are not what was written.
+at each use, and by digest when these are not what was written. Beside them
+``<key>.failed.json`` remembers why the last build of that key came to nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from workbench import atomic
 from workbench.model import BuiltKernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workbench.model import Kernel
+    from workbench.model import BuildFailure, Kernel
     from workbench.paths import Paths
 
 _FILES = ("vmlinux", "config")
@@ -49,6 +51,14 @@ class Record(msgspec.Struct, frozen=True):
     files: dict[str, _File] = {}
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """Why a build came to nothing: one line, a quotation, and the log, which others overwrite."""
+
+    reason: str
+    excerpt: str
+    log: str
+
+
 def find(paths: Paths, key: str, kernel: Kernel) -> BuiltKernel | None:
     """Return a finished kernel; None when there is none, or its files are not what was built."""
     folder = paths.kernels / key
@@ -58,6 +68,27 @@ def find(paths: Paths, key: str, kernel: Kernel) -> BuiltKernel | None:
     if not all(_is_intact(folder / name, record.files.get(name)) for name in _FILES):
         return None
     return _built(folder, record, kernel, cached=True)
+
+
+def built_at(built: BuiltKernel) -> float:
+    """Return when a finished kernel was made, in seconds since 1970."""
+    return _time(built.vmlinux.with_name("build.json"))
+
+
+def remember_failure(paths: Paths, key: str, failure: BuildFailure) -> None:
+    """Keep why a build failed, for who asks later; the next one is tried all the same."""
+    paths.kernels.mkdir(parents=True, exist_ok=True)
+    kept = Failure(failure.reason, failure.excerpt, str(failure.log or ""))
+    atomic.write(_failure(paths, key), msgspec.json.encode(kept))
+
+
+def last_failure(paths: Paths, key: str) -> tuple[Failure, float] | None:
+    """Return why the last build of a key failed and when (seconds since 1970), None if none did."""
+    file = _failure(paths, key)
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Failure), _time(file)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def keep(paths: Paths, kernel: Kernel, record: Record, files: dict[str, Path]) -> BuiltKernel:
@@ -72,6 +103,7 @@ def keep(paths: Paths, kernel: Kernel, record: Record, files: dict[str, Path]) -
         (young / "build.json").write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
         young.chmod(0o755)
         _replace(young, folder)
+    _failure(paths, record.key).unlink(missing_ok=True)
     return _built(folder, whole, kernel, cached=False)
 
 
@@ -82,6 +114,10 @@ def usual_objects(paths: Paths, flavour: str, default: int) -> int:
         if record is not None and record.flavour == flavour and record.objects:
             return record.objects
     return default
+
+
+def _failure(paths: Paths, key: str) -> Path:
+    return paths.kernels / f"{key}.failed.json"
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,10 +88,10 @@ def load(paths: Paths, arch: str) -> Machine:
     """Read a machine description; UsageError when there is none, or it is wrong."""
     path = paths.qemu / f"{arch}.toml"
     if arch not in architectures(paths):
-        known = ", ".join(architectures(paths))
-        raise UsageError(
-            f"no machine for {arch!r}", where=str(paths.qemu), next_step=f"known: {known}"
-        )
+        known = architectures(paths)
+        near = difflib.get_close_matches(arch, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise UsageError(f"no machine for {arch!r}", where=str(paths.qemu), next_step=hint)
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Machine)
     except (OSError, msgspec.MsgspecError) as error:

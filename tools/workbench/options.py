@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,10 +14,58 @@ from workbench.order import Order, Outputs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from click.shell_completion import CompletionItem
+
     from workbench.errors import ExitCode
 
+#: Set by the script of 'kpw completion' to what a shell asks; the launcher looks at it too.
+COMPLETE_VARIABLE: Final = "_KPW_COMPLETE"
+SHELLS: Final = ("bash", "zsh", "fish")
 DEFAULT_FLAVOUR: Final = "plain"
 DEFAULT_ARCH: Final = "x86_64"
+
+
+class Kind(StrEnum):
+    """What a word on the command line names; the root context knows which names there are."""
+
+    TAG = "tag"
+    EXTENSION = "extension"
+    FLAVOUR = "flavour"
+    ARCH = "arch"
+
+
+def names_of(
+    kind: Kind,
+) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """Return a completion: the names of a kind that begin as the word does.
+
+    The object of the root context is asked, which a shell's completion sets.
+    """
+
+    def complete(
+        context: click.Context, parameter: click.Parameter, word: str
+    ) -> list[CompletionItem]:
+        ask = context.find_root().obj
+        found: list[CompletionItem] = ask(kind, word) if callable(ask) else []
+        given = context.params.get(parameter.name or "")
+        return [item for item in found if not isinstance(given, tuple) or item.value not in given]
+
+    return complete
+
+
+def first_tag(
+    context: click.Context, parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Complete the first word of several as a tag, and leave the others alone."""
+    given = context.params.get(parameter.name or "")
+    return [] if given else names_of(Kind.TAG)(context, parameter, word)
+
+
+def a_file(_context: click.Context, _parameter: click.Parameter, word: str) -> list[CompletionItem]:
+    """Leave the word to the shell: it knows the files."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(word, type="file")]
 
 
 def split_commas(
@@ -27,8 +76,19 @@ def split_commas(
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-tag_argument = click.argument("tag", metavar="TAG")
-tags_argument = click.argument("tags", metavar="[TAG]...", nargs=-1)
+tag_argument = click.argument("tag", metavar="TAG", shell_complete=names_of(Kind.TAG))
+tags_argument = click.argument(
+    "tags", metavar="[TAG]...", nargs=-1, shell_complete=names_of(Kind.TAG)
+)
+extension_argument = click.argument(
+    "extension", metavar="[EXT]", required=False, shell_complete=names_of(Kind.EXTENSION)
+)
+
+
+def named_tag_argument(name: str, metavar: str) -> Callable[[Any], Any]:
+    """Return an argument that is one kernel, for a verb that takes several with a role each."""
+    return click.argument(name, metavar=metavar, shell_complete=names_of(Kind.TAG))
+
 
 all_option = click.option(
     "--all", "all_tags", is_flag=True, help="Every kernel of patches/kernels.toml."
@@ -38,6 +98,7 @@ only_option = click.option(
     metavar="EXT",
     multiple=True,
     callback=split_commas,
+    shell_complete=names_of(Kind.EXTENSION),
     help="Only this extension and what it requires; repeatable, or a,b.",
 )
 without_option = click.option(
@@ -45,6 +106,7 @@ without_option = click.option(
     metavar="EXT",
     multiple=True,
     callback=split_commas,
+    shell_complete=names_of(Kind.EXTENSION),
     help="All extensions but this one; repeatable, or a,b.",
 )
 repo_option = click.option(
@@ -57,6 +119,7 @@ flavour_option = click.option(
     "--flavour",
     metavar="NAME",
     default=DEFAULT_FLAVOUR,
+    shell_complete=names_of(Kind.FLAVOUR),
     show_default=True,
     help="Kernel configuration: a fragment of kconfigs/flavour, or 'plain' for none.",
 )
@@ -64,6 +127,7 @@ arch_option = click.option(
     "--arch",
     metavar="NAME",
     default=DEFAULT_ARCH,
+    shell_complete=names_of(Kind.ARCH),
     show_default=True,
     help="Architecture: one of kconfigs/arch and qemu.",
 )
@@ -71,16 +135,32 @@ json_flag = click.option(
     "--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."
 )
 json_file_option = click.option(
-    "--json", "json_file", metavar="FILE", help="Write the result as JSON; '-' is stdout."
+    "--json",
+    "json_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Write the result as JSON; '-' is stdout.",
 )
 junit_file_option = click.option(
-    "--junit", "junit_file", metavar="FILE", help="Write the result as JUnit XML; '-' is stdout."
+    "--junit",
+    "junit_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Write the result as JUnit XML; '-' is stdout.",
 )
 ktap_file_option = click.option(
-    "--ktap", "ktap_file", metavar="FILE", help="Write the result as KTAP; '-' is stdout."
+    "--ktap",
+    "ktap_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Write the result as KTAP; '-' is stdout.",
 )
 svg_file_option = click.option(
-    "--svg", "svg_file", metavar="FILE", help="Draw the matrix as a picture; '-' is stdout."
+    "--svg",
+    "svg_file",
+    metavar="FILE",
+    shell_complete=a_file,
+    help="Draw the matrix as a picture; '-' is stdout.",
 )
 
 

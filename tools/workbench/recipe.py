@@ -82,12 +82,17 @@ class Recipe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="ke
         return f"{self.cross_compile}gcc"
 
 
+def known(paths: Paths) -> tuple[str, ...]:
+    """Return the names of all architectures."""
+    return tuple(sorted(each.stem for each in (paths.kconfigs / "arch").glob("*.toml")))
+
+
 def load(paths: Paths, arch: str) -> Recipe:
     """Read an architecture's recipe; UsageError when there is none or it is malformed."""
     path = paths.kconfigs / "arch" / f"{arch}.toml"
     if not path.is_file():
-        known = sorted(other.stem for other in path.parent.glob("*.toml"))
-        near = difflib.get_close_matches(arch, known, n=1) or known
+        names = known(paths)
+        near = difflib.get_close_matches(arch, names, n=1) or names
         raise UsageError(
             f"no architecture {arch!r} in {path.parent}",
             next_step=f"did you mean {near[0]!r}?" if near else "add one",

@@ -115,7 +115,7 @@ def _rows(series: RebasedSeries) -> Iterator[tuple[str, str, str, str]]:
 def _detail(outcome: PatchOutcome) -> str:
     if outcome.offsets:
         return "lines moved by " + ", ".join(f"{offset:+d}" for offset in outcome.offsets)
-    return _safe(outcome.detail)
+    return safe(outcome.detail)
 
 
 def _table(series: RebasedSeries) -> Table:
@@ -143,8 +143,8 @@ def _show_conflict(console: Console, kernel: str, outcome: PatchOutcome, found: 
         if text:
             console.print(f"  {title}:", soft_wrap=True)
             for line in _shortened(text):
-                console.print(Text(f"    | {_safe(line)}", style=style), soft_wrap=True)
-    console.print(f"  next: {_safe(found.next_step)}", soft_wrap=True)
+                console.print(Text(f"    | {safe(line)}", style=style), soft_wrap=True)
+    console.print(f"  next: {safe(found.next_step)}", soft_wrap=True)
 
 
 def _shortened(text: str) -> list[str]:
@@ -155,7 +155,7 @@ def _shortened(text: str) -> list[str]:
     return [*lines[:_MAX_LINES], f"... {len(lines) - _MAX_LINES} more lines (--json has them all)"]
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Keep what a file may hold from steering the terminal."""
     shown = text.expandtabs(8)
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)

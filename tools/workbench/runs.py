@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The folders of past runs: consoles, results and reports; the last ones are kept."""
+"""The folders of past runs: consoles and results of the last ones, reports of many more.
+
+What is proven rests on the reports ('kpw status'), and they are small.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -15,11 +19,16 @@ if TYPE_CHECKING:
     from workbench.paths import Paths
 
 KEPT: Final = 20
+REPORTS_KEPT: Final = 200
+REPORT: Final = "report.json"
 _NAME: Final = re.compile(r"\d{8}-\d{6}-\d+")
 
 
 def new_run(paths: Paths) -> Path:
-    """Make the folder of a new run; of the older ones the last :data:`KEPT` stay."""
+    """Make the folder of a new run; of the older ones the last :data:`KEPT` stay whole.
+
+    Of those before them the report stays, if there is one.
+    """
     folder = paths.runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     _prune(paths.runs, folder)
@@ -29,6 +38,30 @@ def new_run(paths: Paths) -> Path:
 def _prune(runs: Path, own: Path) -> None:
     """Remove the oldest; other runs may be pruning too, so what is gone is gone."""
     names = sorted(entry.name for entry in runs.iterdir() if _NAME.fullmatch(entry.name))
-    for name in names[:-KEPT]:
-        if name != own.name:
-            shutil.rmtree(runs / name, ignore_errors=True)
+    older = [runs / name for name in names[:-KEPT] if name != own.name]
+    told = [folder for folder in older if (folder / REPORT).is_file()]
+    keep = set(told[-REPORTS_KEPT:])
+    for folder in older:
+        if folder in keep:
+            _keep_report(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def reports(paths: Paths) -> tuple[Path, ...]:
+    """Return the reports that runs left, newest first."""
+    if not paths.runs.is_dir():
+        return ()
+    names = sorted((each.name for each in paths.runs.iterdir()), reverse=True)
+    files = (paths.runs / name / REPORT for name in names if _NAME.fullmatch(name))
+    return tuple(file for file in files if file.is_file())
+
+
+def _keep_report(folder: Path) -> None:
+    """Remove all of a run but its report."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            elif entry.name != REPORT:
+                (folder / entry.name).unlink()

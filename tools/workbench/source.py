@@ -12,13 +12,12 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from workbench import apt, archive, clone, download, fastimport, site
+from workbench import apt, archive, clone, download, fastimport, kernelnames, site
 from workbench.catalogue import ORIGINS, Catalogue, SupportedKernel, load
 from workbench.errors import InfraError, UsageError
 from workbench.gitstore import Store
 from workbench.model import Kernel, KernelTag
 from workbench.progress import Progress, Silent
-from workbench.release import trailers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,7 +66,7 @@ def obtain(
         kernel = store.kernel(name)
         if kernel is not None:
             return kernel
-    return _by_tag(paths, store, tag or KernelTag.parse(name), progress)
+    return _by_tag(paths, store, tag or kernelnames.parse(paths, name), progress)
 
 
 def names(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, ...]:
@@ -94,7 +93,7 @@ def refuse_unnamed(paths: Paths, names: Iterable[str]) -> None:
     store = Store.open(paths)
     for name in names:
         if store.kernel(name) is None:
-            KernelTag.parse(name)
+            kernelnames.parse(paths, name)
 
 
 def _tag(name: str) -> KernelTag | None:
@@ -107,27 +106,19 @@ def _tag(name: str) -> KernelTag | None:
 def _by_tag(paths: Paths, store: Store, tag: KernelTag, progress: Progress) -> Kernel:
     catalogue = load(paths)
     pinned = catalogue.find(tag)
-    kernel = _imported(store, tag, pinned)
+    kernel = kernelnames.imported(store, tag, pinned)
     if kernel is not None:
         return kernel
     search = _Search(paths, catalogue, tag, progress)
     tarball = _pinned(search, pinned) if pinned else _any(search)
     with store.writing(progress):
-        if _imported(store, tag, pinned) is None:  # nobody did it while we waited
+        if kernelnames.imported(store, tag, pinned) is None:  # nobody did it while we waited
             _room(paths)
             fastimport.import_tarball(store, tarball, tag, progress)
     tarball.path.unlink(missing_ok=True)  # the store has it all, checked and smaller to share
     kernel = store.kernel(str(tag))
     if kernel is None:
         raise InfraError("was imported and is not there", where=f"{store.path} {tag}")
-    return kernel
-
-
-def _imported(store: Store, tag: KernelTag, pinned: SupportedKernel | None) -> Kernel | None:
-    """Return the imported kernel, unless the catalogue now pins another tarball."""
-    kernel = store.kernel(str(tag))
-    if kernel and pinned and trailers(store.cat_file(kernel.commit)).get("Sha256") != pinned.sha256:
-        return None
     return kernel
 
 

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from workbench import build, image, judge, rebase, selftest
+from workbench import build, fitting, image, judge, rebase, selftest
 from workbench import evidence as memory
 from workbench.build import BuildRequest
 from workbench.errors import UsageError
@@ -26,13 +26,13 @@ from workbench.selftest import Lab, Selection
 from workbench.verdict import Cell, CellState, Reason, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from workbench.declared import Extension
     from workbench.gitstore import Store
     from workbench.image import GuestImage
-    from workbench.model import Kernel, PatchOutcome, RebasedSeries, SelftestReport, SelftestResult
+    from workbench.model import Kernel, RebasedSeries, SelftestReport, SelftestResult
     from workbench.paths import Paths
     from workbench.progress import Progress
     from workbench.suite import Suite
@@ -101,20 +101,13 @@ def run_trial(bench: Bench, plan: Plan) -> Trial:
 def rebased(bench: Bench, course: Course) -> Course:
     """Port the series; what does not apply goes, with all that requires it, and the rest stays."""
     kernel = course.plan.kernel
-    kept, refused = course.kept, course.refused
-    outcomes: tuple[PatchOutcome, ...] = ()
-    while True:
+
+    def port(kept: Sequence[Extension]) -> RebasedSeries:
         bench.progress.step(f"{kernel.name}: rebase")
-        series = rebase.rebase(bench.paths, bench.store, kernel, kept, bench.progress)
-        failed = tuple(outcome for outcome in series.outcomes if not outcome.state.applies)
-        if not failed:
-            break
-        out = _refusals(kept, failed)
-        refused += tuple(out.values())
-        outcomes += tuple(each for each in series.outcomes if each.extension in out)
-        kept = tuple(extension for extension in kept if extension.name not in out)
-    series = replace(series, outcomes=outcomes + series.outcomes)
-    return replace(course, kept=kept, refused=refused, series=series)
+        return rebase.rebase(bench.paths, bench.store, kernel, kept, bench.progress)
+
+    fit = fitting.fit(course.kept, port)
+    return replace(course, kept=fit.kept, refused=fit.refused, series=fit.series)
 
 
 def imaged(bench: Bench, course: Course) -> Course:
@@ -181,26 +174,6 @@ def tested(bench: Bench, course: Course) -> Course:
 STEPS = (rebased, imaged, reddened, built, tested)
 
 
-def _refusals(kept: tuple[Extension, ...], failed: tuple[PatchOutcome, ...]) -> dict[str, Cell]:
-    """Return a cell for each extension that cannot stay, by name, in the series' order."""
-    out: dict[str, Cell] = {}
-    for extension in kept:
-        reasons = tuple(
-            judge.conflict_reason(outcome)
-            for outcome in failed
-            if outcome.extension == extension.name
-        )
-        if not reasons:
-            reasons = tuple(
-                Reason(f"it requires {name}, which does not apply")
-                for name in extension.requires
-                if name in out
-            )
-        if reasons:
-            out[extension.name] = Cell(extension.name, CellState.CONFLICT, reasons)
-    return out
-
-
 def _request(course: Course, tree: str) -> BuildRequest:
     plan = course.plan
     return BuildRequest(plan.kernel, tree, course.names, plan.flavour, plan.arch)
@@ -252,6 +225,7 @@ def _conclude(bench: Bench, course: Course) -> Trial:
         reports=course.reports,
         notes=course.notes,
         folder=bench.folder,
+        red=plan.red,
     )
 
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import ExitCode
+from workbench.order import Red
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,7 +123,8 @@ class Trial:
 
     ``reports`` has one for each guest that ran the selftests on the patched
     kernel. ``notes`` are worth a line but do not change the verdict.
-    ``folder`` keeps the consoles and results of the run.
+    ``folder`` keeps the consoles and results of the run. ``red`` tells how
+    the red was had: a verdict without any is about the green alone.
     """
 
     kernel: Kernel
@@ -135,6 +137,7 @@ class Trial:
     notes: tuple[str, ...] = ()
     folder: Path | None = None
     seconds: float = 0.0
+    red: Red = Red.NONE
 
     @property
     def verdict(self) -> Verdict:

@@ -49,7 +49,13 @@ class _Wish:
     short_help="Boot a patched kernel: a shell, or one command.",
     context_settings={"ignore_unknown_options": False},
 )
-@click.argument("words", metavar="TAG [-- COMMAND [ARG]...]", nargs=-1, type=click.UNPROCESSED)
+@click.argument(
+    "words",
+    metavar="TAG [-- COMMAND [ARG]...]",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=options.first_tag,
+)
 @click.option(
     "--vmlinux",
     metavar="FILE",
