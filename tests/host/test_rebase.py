@@ -9,7 +9,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from toy_kernel import Files, ToyKernels, numbered
+from toy_kernel import Files, ToyKernels, numbered, text
 
 from workbench import report_series
 from workbench.errors import ExitCode, InfraError, UsageError
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 LINES = numbered("state", 60)
 OTHER = numbered("other", 30)
 NAME = "e/0001-x.patch"
-
-
-def text(lines: list[bytes], **changes: bytes) -> bytes:
-    """Return the lines, some replaced: ``at20=b"..."`` is line 20 (1-based)."""
-    lines = list(lines)
-    for key, new in changes.items():
-        lines[int(key.removeprefix("at")) - 1] = new
-    return b"".join(lines)
 
 
 BASE: Files = {"net/state.c": text(LINES), "net/other.c": text(OTHER)}

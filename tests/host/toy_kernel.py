@@ -43,6 +43,14 @@ def numbered(word: str, count: int) -> list[bytes]:
     return [f"{word} {word} {number:04} {word}\n".encode() for number in range(1, count + 1)]
 
 
+def text(lines: list[bytes], **changes: bytes) -> bytes:
+    """Return the lines, some replaced: ``at20=b"..."`` is line 20 (1-based)."""
+    lines = list(lines)
+    for key, new in changes.items():
+        lines[int(key.removeprefix("at")) - 1] = new
+    return b"".join(lines)
+
+
 def makefile(tag: str) -> bytes:
     major, minor, *rest = tag.removeprefix("v").split(".")
     patch = rest[0] if rest else "0"
@@ -75,14 +83,18 @@ class ToyKernels:
         index.put(entries)
         return index.write_tree()
 
-    def kernel(self, tag: str, files: Files) -> Kernel:
-        """Import a kernel of these files (its Makefile is added)."""
-        tree = self.tree({"Makefile": makefile(tag), **files})
-        commit = self.store.git("commit-tree", tree, "-m", tag)
+    def kernel(self, tag: str, files: Files, parent: str = "") -> Kernel:
+        """Import a kernel of these files (its Makefile is added); ``parent`` gives it a history."""
+        commit = self.commit({"Makefile": makefile(tag), **files}, tag, parent)
         self.store.update_ref(f"refs/tags/{tag}", commit)
         kernel = self.store.kernel(tag)
         assert kernel is not None
         return kernel
+
+    def commit(self, files: Files, subject: str, parent: str = "") -> str:
+        """Commit these files, and nothing else."""
+        parents = ("-p", parent) if parent else ()
+        return self.store.git("commit-tree", self.tree(files), *parents, "-m", subject)
 
     def diff(self, before: Files, after: Files) -> str:
         """Return git's diff between two sets of files."""
@@ -107,10 +119,10 @@ class ToyKernels:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f'id = "{name.upper()}"\nsummary = "s"\nbase = "{base}"\n{text}')
 
-    def rebase(self, kernel: Kernel) -> RebasedSeries:
+    def rebase(self, kernel: Kernel, repo: Path | None = None) -> RebasedSeries:
         """Port everything under patches/; a base that is not in the store is a fault."""
         extensions = load_extensions(self.paths)
-        return rebase(self.paths, self.store, kernel, extensions, obtain_base=_offline)
+        return rebase(self.paths, self.store, kernel, extensions, obtain_base=_offline, repo=repo)
 
     def outcome(self, kernel: Kernel) -> PatchOutcome:
         """Port the only patch there is."""

@@ -3,17 +3,19 @@
 
 A patch names the blobs it was made on. They are in the store when its base
 kernel is; for the later patches of a series only once the earlier ones were
-applied to that base, which is done here when a merge asks for it.
+applied to that base, which is done here when a merge asks for it. When they
+are nowhere, the imported kernel the patch applies to stands in for its base.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.extensions import patches_for, restores_for, with_required
 from workbench.gitapply import Entry, SmallIndex
 from workbench.growing import GrowingTree
+from workbench.model import KernelTag
 from workbench.patchfile import PatchFile, read_patch
 from workbench.restore import Restorer
 
@@ -23,7 +25,21 @@ if TYPE_CHECKING:
 
     from workbench.declared import Extension
     from workbench.gitstore import Store
-    from workbench.model import Kernel, KernelTag
+    from workbench.model import Kernel
+
+
+@dataclass(frozen=True)
+class Footing:
+    """A patch such that every blob it names is in the store, and the kernel they are from.
+
+    ``patch`` is None when it applies to no kernel that is known; ``tag`` is
+    its declared base then. ``inferred`` tells that the patch itself names
+    blobs nobody knows.
+    """
+
+    patch: PatchFile | None
+    tag: KernelTag
+    inferred: bool = False
 
 
 class Bases:
@@ -42,28 +58,34 @@ class Bases:
         self._folder = folder
         self._obtain = obtain
         self._kernels: dict[KernelTag, Kernel] = {}
-        self._made_on: dict[tuple[str, KernelTag], dict[Path, dict[str, str]]] = {}
+        self._made_on: dict[tuple[str, KernelTag, KernelTag], dict[Path, dict[str, str]]] = {}
         self._added: dict[tuple[str, str], dict[str, Entry]] = {}
 
-    def with_blobs(
-        self, patch: PatchFile, extension: Extension, base: KernelTag
-    ) -> PatchFile | None:
-        """Return the patch such that every blob it says it was made on is in the store.
+    def footing(self, patch: PatchFile, extension: Extension, base: KernelTag) -> Footing:
+        """Find what a patch was made on; without its blobs, the known kernel it applies to.
 
-        None when that cannot be: it does not apply to its declared base either.
+        The declared base is tried first, then what is imported, nearest first.
         """
         if self.have_blobs(patch):
-            return patch
-        made_on = self._materialised(extension, base).get(patch.path)
+            return Footing(patch, base)
+        made_on = self._materialised(extension, base, base).get(patch.path)
         if self.have_blobs(patch):
-            return patch
-        if made_on is None:
-            return None
-        changes = (
-            change.made_on(made_on[change.old]) if change.old and change.hunks else change
-            for change in patch.changes
+            return Footing(patch, base)
+        if made_on is not None:
+            return Footing(_made_on(patch, made_on), base, inferred=True)
+        for tag in self._nearest(base):
+            made_on = self._materialised(extension, base, tag).get(patch.path)
+            if made_on is not None:
+                return Footing(_made_on(patch, made_on), tag, inferred=True)
+        return Footing(None, base)
+
+    def _nearest(self, base: KernelTag) -> list[KernelTag]:
+        """Return the other imported tags: those fewest releases away first, the older of two."""
+        tags = sorted({base, *map(KernelTag.parse, self._store.tags())})
+        at = tags.index(base)
+        return sorted(
+            (tag for tag in tags if tag != base), key=lambda tag: abs(tags.index(tag) - at)
         )
-        return replace(patch, changes=tuple(changes))
 
     def moved(self, paths: Iterable[str], base: KernelTag, kernel: Kernel) -> dict[str, str]:
         """Tell under which names files of the base are in the kernel now, if git finds them.
@@ -114,23 +136,28 @@ class Bases:
             self._kernels[tag] = self._store.kernel(str(tag)) or self._obtain(tag)
         return self._kernels[tag]
 
-    def _materialised(self, extension: Extension, base: KernelTag) -> dict[Path, dict[str, str]]:
-        """Apply an extension, and what it requires, to its base, with what they restore.
+    def _materialised(
+        self, extension: Extension, base: KernelTag, on: KernelTag
+    ) -> dict[Path, dict[str, str]]:
+        """Apply the patches for ``base`` of an extension, and of what it requires, to ``on``.
 
-        Returns the blobs each patch that applies there was applied to. What
-        cannot be restored there is told on a kernel that needs it.
+        What they restore comes before. Returns the blobs each patch that
+        applies there was applied to. What cannot be restored there is told on
+        a kernel that needs it; nothing is downloaded to try another kernel
+        than the base.
         """
-        key = extension.name, base
+        key = extension.name, base, on
         if key in self._made_on:
             return self._made_on[key]
         folder = self._folder / f"base-{len(self._made_on)}"
         folder.mkdir()
-        tree = GrowingTree(self._store, self.kernel(base).tree, folder)
+        tree = GrowingTree(self._store, self.kernel(on).tree, folder)
         restorer = Restorer(self._store, tree, folder, self.kernel)
         made_on: dict[Path, dict[str, str]] = {}
         for each in with_required(self._extensions, extension):
-            for restore in restores_for(each, base):
-                restorer.bring(each, restore)
+            for restore in restores_for(each, on):
+                if on == base or self._store.has(str(restore.origin)):
+                    restorer.bring(each, restore)
             for path, _ in patches_for(each, base):
                 patch = read_patch(path)
                 before = {name: entry.oid for name in patch.touched if (entry := tree.file(name))}
@@ -160,6 +187,15 @@ class Bases:
         index = SmallIndex(self._store, file)
         index.put(files)
         return index.write_tree()
+
+
+def _made_on(patch: PatchFile, oids: Mapping[str, str]) -> PatchFile:
+    """Return a patch with other blobs as what it was made on."""
+    changes = (
+        change.made_on(oids[change.old]) if change.old and change.hunks else change
+        for change in patch.changes
+    )
+    return replace(patch, changes=tuple(changes))
 
 
 def _places(path: str) -> tuple[str, str]:

@@ -64,15 +64,19 @@ def nearest(store: Store, repo: Path, name: str) -> str:
     return ", ".join(difflib.get_close_matches(name, tags.split(), 3)) or "none like it"
 
 
+def argv(repo: Path, *args: str) -> tuple[str, ...]:
+    """Return the command line of a git command that reads the user's repository."""
+    return ("git", "-C", str(repo), *_TRUST, *args)
+
+
 def _ask(store: Store, repo: Path, *args: str) -> tuple[int, str, str]:
-    argv = ["git", "-C", str(repo), *_TRUST, *args]
-    done = process.run(argv, env=store.environment(), check=False)
+    done = process.run(argv(repo, *args), env=store.environment(), check=False)
     return done.returncode, done.stdout, done.stderr
 
 
 def _resolve(store: Store, repo: Path, name: str) -> str | None:
-    argv = ("rev-parse", "--verify", "--quiet", "--end-of-options", name)
-    code, out, _ = _ask(store, repo, *argv)
+    words = ("rev-parse", "--verify", "--quiet", "--end-of-options", name)
+    code, out, _ = _ask(store, repo, *words)
     return out.split()[-1] if code == 0 and out.strip() else None
 
 
@@ -101,7 +105,7 @@ def _copy(store: Store, git_dir: str, what: tuple[str | None, str], kernel: str)
         _copy_tree(store, git_dir, tree)
         store.git("update-ref", ref, store.git("commit-tree", tree, "-m", f"Tree {tree}"))
         return
-    argv = store.argv(
+    fetch = store.argv(
         "fetch",
         "--quiet",
         "--no-tags",
@@ -112,7 +116,7 @@ def _copy(store: Store, git_dir: str, what: tuple[str | None, str], kernel: str)
         git_dir,
         f"+{commit}:{ref}",
     )
-    done = process.run(argv, env=store.environment(), check=False)
+    done = process.run(fetch, env=store.environment(), check=False)
     if done.returncode != 0:
         raise _failed(git_dir, done.stderr)
 

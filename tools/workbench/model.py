@@ -14,6 +14,8 @@ from workbench.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from workbench.explained import Dependent, HunkOutcome, UpstreamWork
+
 _TAG = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:-rc(\d+))?")
 
 
@@ -116,8 +118,9 @@ class Conflict:
     """One region that could not be merged.
 
     ``line`` is 1-based in the upstream file (0 when the file has none).
-    ``upstream`` and ``ours`` are the two sides' texts of the region, ``context``
-    the upstream text around it, ``next_step`` what to do about it.
+    ``upstream``, ``ours`` and ``base`` are the region's text in three versions,
+    the last what the patch was made on, ``context`` the upstream text around
+    it, ``next_step`` what to do about it. ``work`` is what upstream did there.
     """
 
     path: str
@@ -127,11 +130,18 @@ class Conflict:
     ours: str
     context: str
     next_step: str
+    base: str = ""
+    work: UpstreamWork | None = None
 
 
 @dataclass(frozen=True)
 class PatchOutcome:
-    """One patch on one kernel: ``commit`` is its place in the result, if it has one."""
+    """One patch on one kernel: ``commit`` is its place in the result, if it has one.
+
+    ``hunks`` are told of a patch that is left out or merged, ``needed_by`` of
+    one that is left out. ``inferred_base`` is the imported tag it was merged
+    from, when the blobs it names are unknown.
+    """
 
     extension: str
     patch: str
@@ -141,6 +151,9 @@ class PatchOutcome:
     offsets: tuple[int, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     detail: str = ""
+    hunks: tuple[HunkOutcome, ...] = ()
+    needed_by: tuple[Dependent, ...] = ()
+    inferred_base: str = ""
 
 
 @dataclass(frozen=True)

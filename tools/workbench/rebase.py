@@ -10,26 +10,31 @@ What an extension restores is a commit of its own before its first patch.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from workbench import series
-from workbench.bases import Bases
-from workbench.conflicts import Explainer
+from workbench.bases import Bases, Footing
+from workbench.conflicts import Explainer, remedy
+from workbench.dependents import Step, dependents
 from workbench.extensions import patches_for, restores_for
 from workbench.filechange import ChangeKind
 from workbench.growing import GrowingTree
+from workbench.hunkwise import Hunkwise, is_all_there, share
 from workbench.model import Conflict, PatchOutcome, PatchState, RebasedSeries
 from workbench.patchfile import PatchFile, read_patch
 from workbench.progress import Progress, Silent
 from workbench.restore import Restorer, Restoring
 from workbench.threeway import Merge, Merger
+from workbench.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from workbench.declared import Extension
+    from workbench.explained import HunkOutcome
     from workbench.gitapply import Entry
     from workbench.gitstore import Store
     from workbench.mailhead import Mail
@@ -75,6 +80,8 @@ class _Ported:
     offsets: tuple[int, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     detail: str = ""
+    hunks: tuple[HunkOutcome, ...] = ()
+    inferred_base: str = ""
 
 
 def rebase(
@@ -85,19 +92,22 @@ def rebase(
     progress: Progress | None = None,
     *,
     obtain_base: Callable[[KernelTag], Kernel] | None = None,
+    repo: Path | None = None,
 ) -> RebasedSeries:
     """Port the patches of ``extensions``, in their order, to ``kernel``.
 
     Never stops at the first patch that does not apply. ``obtain_base`` brings
     the kernel a patch was made on, should a merge need one that is not in the
-    store, and the kernel files are restored from (None: download it).
+    store, and the kernel files are restored from (None: download it). A
+    conflict is explained by the history of ``repo``, if it has the kernel.
     UsageError for a malformed patch, before anything is tried.
     """
     progress = progress or Silent()
     tasks = [task for extension in extensions for task in _tasks(extension, kernel.tag)]
     obtain = obtain_base or _downloaded(paths, progress)
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
-        porter = _Porter(store, kernel, Bases(store, extensions, Path(name), obtain), Path(name))
+        bases = Bases(store, extensions, Path(name), obtain)
+        porter = _Porter(store, Upstream(store, kernel, repo), bases, Path(name))
         porter.tree.load(path for task in tasks for path in task.touched)
         ported = []
         for number, task in enumerate(tasks):
@@ -136,6 +146,7 @@ def _written(
     additions = [series.Addition(task.mail, each.changes) for task, each in pairs if each.changes]
     commits = series.write(store, kernel, ref, additions)
     left = iter(commits)
+    steps = [_step(task) for task in tasks]
     outcomes = tuple(
         PatchOutcome(
             extension=task.extension.name,
@@ -146,24 +157,35 @@ def _written(
             offsets=each.offsets,
             conflicts=each.conflicts,
             detail=each.detail,
+            hunks=each.hunks,
+            needed_by=() if each.state.applies else dependents(steps[at], steps[at + 1 :]),
+            inferred_base=each.inferred_base,
         )
-        for task, each in pairs
+        for at, (task, each) in enumerate(pairs)
     )
     commit = commits[-1] if commits else kernel.commit
     tree = store.git("rev-parse", f"{commit}^{{tree}}") if commits else kernel.tree
     return RebasedSeries(kernel, names, outcomes, commit, tree, ref)
 
 
+def _step(task: _Task | Restoring) -> Step:
+    patch = task.patch if isinstance(task, _Task) else None
+    extension = task.extension
+    return Step(extension.name, task.label, task.touched, patch, extension.requires)
+
+
 class _Porter:
     """Ports patches one after the other onto one growing tree."""
 
-    def __init__(self, store: Store, kernel: Kernel, bases: Bases, folder: Path) -> None:
-        self.tree = GrowingTree(store, kernel.tree, folder)
+    def __init__(self, store: Store, upstream: Upstream, bases: Bases, folder: Path) -> None:
+        self.tree = GrowingTree(store, upstream.kernel.tree, folder)
         self._store = store
-        self._kernel = kernel
+        self._kernel = upstream.kernel
+        self._upstream = upstream
         self._bases = bases
         self._folder = folder
         self._merger = Merger(store, self.tree, folder)
+        self._hunkwise = Hunkwise(store, self.tree, folder)
         self._restorer = Restorer(store, self.tree, folder, bases.kernel)
         self._left_behind: dict[str, str] = {}
         self._not_renamed: dict[str, str] = {}
@@ -201,23 +223,33 @@ class _Porter:
         patch = task.patch
         if not self._bases.have_blobs(patch) and self.tree.has_it(patch):
             return _Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
-        moved = self._moved(task)
-        whole = self._bases.with_blobs(patch, task.extension, task.base)
-        merge = self._merger.merge(whole or patch, moved, three_way=whole is not None)
-        if merge.clashes or merge.gone:
-            if self.tree.has_it(patch):
-                return _Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
-            why = (
-                "" if whole else f"no 3-way merge: it does not apply to its base {task.base} either"
-            )
-            return self._left_out(task, merge, why)
-        changes = self.tree.put(merge.after, str(patch.path))
+        footing = self._bases.footing(patch, task.extension, task.base)
+        moved = self._moved(task, footing)
+        whole = footing.patch or patch
+        merge = self._merger.merge(whole, moved, three_way=footing.patch is not None)
+        left_out = bool(merge.clashes or merge.gone)
+        if left_out and self.tree.has_it(patch):
+            return _Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
+        hunks = self._hunkwise.judge(whole, moved, merged=not left_out)
+        if left_out and is_all_there(patch, hunks):
+            return _Ported(PatchState.UPSTREAM, detail="each hunk of it is there", hunks=hunks)
+        done = self._left_out(task, merge, footing) if left_out else self._put(task, merge)
+        if done.state is PatchState.UPSTREAM:
+            return done
+        inferred = f"its base is unknown, {footing.tag} taken" if footing.inferred else ""
+        detail = "; ".join(filter(None, (done.detail, share(hunks), inferred)))
+        base = str(footing.tag) if footing.inferred else ""
+        return replace(done, detail=detail, hunks=hunks, inferred_base=base)
+
+    def _put(self, task: _Task, merge: Merge) -> _Ported:
+        """Take what a patch was merged to into the tree."""
+        changes = self.tree.put(merge.after, str(task.patch.path))
         if not changes:
             return _Ported(PatchState.UPSTREAM, detail="merging it changes nothing")
         followed = (f"{old} is {new} here" for old, new in sorted(merge.followed.items()))
         return _Ported(PatchState.THREE_WAY, changes, detail="; ".join(followed))
 
-    def _moved(self, task: _Task) -> dict[str, str]:
+    def _moved(self, task: _Task, footing: Footing) -> dict[str, str]:
         """Say where the files went that the patch changes and the tree has not.
 
         A file that keeps its name because the patch renaming it was left out
@@ -230,13 +262,16 @@ class _Porter:
                 origin = self._not_renamed[origin]
             missing[path] = origin
         away = [origin for origin in missing.values() if self.tree.file(origin) is None]
-        moved = self._bases.moved(away, task.base, self._kernel) if away else {}
+        moved = self._bases.moved(away, footing.tag, self._kernel) if away else {}
         now = {path: moved.get(origin, origin) for path, origin in missing.items()}
         return {path: name for path, name in now.items() if self.tree.file(name)}
 
-    def _left_out(self, task: _Task, merge: Merge, why: str) -> _Ported:
+    def _left_out(self, task: _Task, merge: Merge, footing: Footing) -> _Ported:
         """Report why a patch is not in, and remember what the next ones will miss."""
-        explainer = Explainer(self._store, self._folder, self._remedy(task))
+        work = partial(self._upstream.work, footing.tag)
+        name = task.patch.path.name
+        mend = remedy(self._kernel, task.extension, task.base, name)
+        explainer = Explainer(self._store, self._folder, mend, work)
         conflicts = [each for clash in merge.clashes for each in explainer.explain(clash)]
         conflicts += [explainer.explain_gone(change, self._kernel.name) for change in merge.gone]
         gone = [change.old or "" for change in merge.gone]
@@ -245,7 +280,7 @@ class _Porter:
             self._left_behind[path] for path in task.patch.touched if path in self._left_behind
         }
         parts = [
-            why,
+            "" if footing.patch else _nowhere(task.base),
             f"not in {self._kernel.name}: {', '.join(gone)}" if gone else "",
             f"stands on {', '.join(sorted(stands_on))}, left out" if stands_on else "",
             *(f"Applied-Upstream: {tag}" for tag in task.patch.mail.trailer("Applied-Upstream")),
@@ -258,15 +293,6 @@ class _Porter:
         state = PatchState.OBSOLETE if obsolete else PatchState.CONFLICT
         return _Ported(state, conflicts=tuple(conflicts), detail="; ".join(filter(None, parts)))
 
-    def _remedy(self, task: _Task) -> str:
-        """Name the patch file that would mend it."""
-        tag = self._kernel.tag
-        taken = {variant.since for variant in task.extension.variants}
-        series_start = type(tag).parse(tag.series)
-        fits = task.base.series != tag.series and series_start not in taken
-        since = series_start if fits else tag
-        folder = f"patches/{task.extension.name}/since-{since}"
-        return (
-            f"write {folder}/{task.patch.path.name} for {self._kernel.name} "
-            f'and a table [variants."{since}"] with base = "{tag}" in extension.toml'
-        )
+
+def _nowhere(base: KernelTag) -> str:
+    return f"no 3-way merge: it does not apply to its base {base} either, nor to another tag here"

@@ -10,6 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from workbench.explained import HunkState
 from workbench.model import PatchState
 from workbench.report_terminal import console_for
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from workbench.explained import UpstreamWork
     from workbench.model import Conflict, PatchOutcome, RebasedSeries
 
 # Raised when a name changes its meaning; a new name does not raise it.
@@ -55,6 +57,7 @@ def show(all_series: Sequence[RebasedSeries], stream: IO[str]) -> None:
         for outcome in series.outcomes:
             for conflict in outcome.conflicts:
                 _show_conflict(console, series.kernel.name, outcome, conflict)
+            _show_share(console, outcome)
         console.print(_summary(series), soft_wrap=True)
 
 
@@ -84,6 +87,20 @@ def _outcome_data(outcome: PatchOutcome) -> dict[str, Any]:
         "offsets": list(outcome.offsets),
         "detail": outcome.detail,
         "conflicts": [_conflict_data(conflict) for conflict in outcome.conflicts],
+        "hunks": [
+            {"path": hunk.path, "patch_line": hunk.line, "state": str(hunk.state)}
+            for hunk in outcome.hunks
+        ],
+        "needed_by": [
+            {
+                "extension": each.extension,
+                "patch": each.patch,
+                "how": each.how,
+                "paths": list(each.paths),
+            }
+            for each in outcome.needed_by
+        ],
+        "inferred_base": outcome.inferred_base,
     }
 
 
@@ -96,6 +113,16 @@ def _conflict_data(conflict: Conflict) -> dict[str, Any]:
         "ours": conflict.ours,
         "context": conflict.context,
         "next_step": conflict.next_step,
+        "base": conflict.base,
+        "upstream_work": conflict.work and _work_data(conflict.work),
+    }
+
+
+def _work_data(work: UpstreamWork) -> dict[str, Any]:
+    return {
+        "since": work.since,
+        "commits": [{"id": each.id, "subject": each.subject} for each in work.commits],
+        "between": [{"older": older, "newer": newer} for older, newer in work.between],
     }
 
 
@@ -134,17 +161,65 @@ def _show_conflict(console: Console, kernel: str, outcome: PatchOutcome, found: 
     place = f"{found.path}:{found.line}" if found.line else found.path
     head = f"\n{place}: {found.kind} ({outcome.extension}, {outcome.patch} on {kernel})"
     console.print(Text(head, style="bold"), soft_wrap=True)
-    parts = (
+    console.print(f"  intent: {safe(outcome.subject)}", soft_wrap=True, markup=False)
+    versions = (
+        ("what the patch was made on", found.base, "magenta"),
         ("upstream", found.upstream, "blue"),
         ("the patch", found.ours, "yellow"),
-        ("upstream, with what is around it", found.context, "default"),
     )
-    for title, text, style in parts:
-        if text:
-            console.print(f"  {title}:", soft_wrap=True)
-            for line in _shortened(text):
-                console.print(Text(f"    | {safe(line)}", style=style), soft_wrap=True)
+    if any(text for _, text, _ in versions):
+        for version in versions:
+            _show_text(console, *version)
+    if found.context:
+        _show_text(console, "upstream, with what is around it", found.context, "default")
+    for line in _work(found.work):
+        console.print(f"  {safe(line)}", soft_wrap=True, markup=False)
     console.print(f"  next: {safe(found.next_step)}", soft_wrap=True)
+
+
+def _show_text(console: Console, title: str, text: str, style: str) -> None:
+    console.print(f"  {title}:{'' if text else ' (nothing)'}", soft_wrap=True)
+    for line in _shortened(text):
+        console.print(Text(f"    | {safe(line)}", style=style), soft_wrap=True)
+
+
+def _work(work: UpstreamWork | None) -> Iterator[str]:
+    """Say in a line each what upstream did at a place."""
+    if work is None:
+        return
+    if work.commits:
+        yield f"what upstream did there since {work.since}:"
+    for commit in work.commits:
+        yield f"  {commit.id} {commit.subject}"
+    for older, newer in work.between:
+        yield f"what upstream did there: changed between {older} and {newer}"
+
+
+def _show_share(console: Console, outcome: PatchOutcome) -> None:
+    """Print what concerns a patch that is left out as a whole."""
+    if outcome.state.applies:
+        return
+    name = f"{outcome.extension}/{outcome.patch}"
+    told = [f"hunks of {name}: {each}" for each in _by_state(outcome)]
+    whys: dict[str, list[str]] = {}
+    for each in outcome.needed_by:
+        whys.setdefault(each.how, []).append(f"{each.extension}/{each.patch}")
+    told += [f"depends on {name}: {', '.join(names)} ({how})" for how, names in whys.items()]
+    for line in told:
+        console.print(f"  {safe(line)}", soft_wrap=True, markup=False)
+
+
+def _by_state(outcome: PatchOutcome) -> Iterator[str]:
+    """Say which hunks are in a state, by their lines in the patch file."""
+    for state in HunkState:
+        files: dict[str, list[int]] = {}
+        for hunk in outcome.hunks:
+            if hunk.state is state:
+                files.setdefault(hunk.path, []).append(hunk.line)
+        where = (f"{path} @{',@'.join(map(str, lines))}" for path, lines in files.items())
+        count = sum(map(len, files.values()))
+        if count:
+            yield f"{count} of {len(outcome.hunks)} {state}: {'; '.join(where)}"
 
 
 def _shortened(text: str) -> list[str]:

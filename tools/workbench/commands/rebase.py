@@ -49,7 +49,7 @@ def command(
     with progress.shown() as display:
         wanted = source.names(paths, tags, all_tags=all_tags)
         kernels = source.obtain_all(paths, wanted, repo=repo, progress=display)
-        done = [_rebased(paths, kernel, chosen, display) for kernel in kernels]
+        done = [_rebased(paths, kernel, chosen, repo, display) for kernel in kernels]
     code = ExitCode.GOOD if all(series.applies for series in done) else ExitCode.CONFLICT
     if as_json:
         click.echo(json.dumps(report_series.as_data(done, int(code)), indent=1))
@@ -59,9 +59,13 @@ def command(
 
 
 def _rebased(
-    paths: Paths, kernel: Kernel, chosen: tuple[Extension, ...], display: Progress
+    paths: Paths,
+    kernel: Kernel,
+    chosen: tuple[Extension, ...],
+    repo: Path | None,
+    display: Progress,
 ) -> RebasedSeries:
     from workbench import rebase
     from workbench.gitstore import Store
 
-    return rebase.rebase(paths, Store.open(paths), kernel, chosen, display)
+    return rebase.rebase(paths, Store.open(paths), kernel, chosen, display, repo=repo)
