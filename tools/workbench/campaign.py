@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from workbench import atomic, progress, report_json, report_junit, report_ktap, report_terminal
 from workbench.errors import UsageError, WorkbenchError
-from workbench.runs import new_run
+from workbench.runs import REPORT, new_run
 from workbench.suite import Suite
 from workbench.verdict import RunReport, Trial
 
@@ -77,7 +77,7 @@ def run(
 def deliver(report: RunReport, outputs: Outputs) -> None:
     """Print the matrix, write the files, and keep a copy of the JSON with the run."""
     if report.folder is not None:
-        atomic.write(report.folder / "report.json", report_json.render(report).encode())
+        atomic.write(report.folder / REPORT, report_json.render(report).encode())
     report_terminal.show(report, sys.stderr if outputs.take_stdout else sys.stdout)
     for kind, name in outputs.files:
         text = _RENDER[kind](report)

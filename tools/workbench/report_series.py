@@ -83,11 +83,12 @@ def _outcome_data(outcome: PatchOutcome) -> dict[str, Any]:
         "commit": outcome.commit or "",
         "offsets": list(outcome.offsets),
         "detail": outcome.detail,
-        "conflicts": [_conflict_data(conflict) for conflict in outcome.conflicts],
+        "conflicts": [conflict_data(conflict) for conflict in outcome.conflicts],
     }
 
 
-def _conflict_data(conflict: Conflict) -> dict[str, Any]:
+def conflict_data(conflict: Conflict) -> dict[str, Any]:
+    """Return one conflict, whole."""
     return {
         "path": conflict.path,
         "line": conflict.line,
