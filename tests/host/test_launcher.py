@@ -36,15 +36,26 @@ def bare_machine() -> Iterator[Path]:
         yield home
 
 
-def test_without_root_it_names_the_one_line_that_installs(bare_machine: Path) -> None:
+def refusal(bare_machine: Path, verb: str) -> str:
+    """Return the one line the launcher says to nobody's verb."""
     drop: list[str] = []
     if os.geteuid() == 0:
         drop = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
     env = {"PATH": f"{bare_machine}:/usr/bin:/bin", "HOME": str(bare_machine)}
-    launcher = ["/usr/bin/python3", str(bare_machine / "kpw"), "run"]
+    launcher = ["/usr/bin/python3", str(bare_machine / "kpw"), verb]
     done = process.run([*drop, *launcher], env=env, check=False)
     assert done.returncode == 128
     (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_what_one_verb_needs_is_asked_of_nobody_else(bare_machine: Path) -> None:
+    assert " chromium" in refusal(bare_machine, "check")
+    assert " chromium" not in refusal(bare_machine, "run")
+
+
+def test_without_root_it_names_the_one_line_that_installs(bare_machine: Path) -> None:
+    line = refusal(bare_machine, "run")
     assert re.search(r"run: sudo apt-get update && sudo apt-get install .*\bbison\b", line)
     assert not re.search(r"install .*\bbc\b", line), "what is installed is not asked for"
 

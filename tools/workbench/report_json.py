@@ -7,6 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from workbench.model import BuildFailure, BuiltKernel
+from workbench.report_series import conflict_data
 
 if TYPE_CHECKING:
     from workbench.model import PatchOutcome, SelftestReport, SelftestResult, Splat
@@ -65,9 +66,7 @@ def _patch(outcome: PatchOutcome) -> dict[str, Any]:
         "state": str(outcome.state),
         "commit": outcome.commit or "",
         "detail": outcome.detail,
-        "conflicts": [
-            {"path": each.path, "line": each.line, "kind": each.kind} for each in outcome.conflicts
-        ],
+        "conflicts": [conflict_data(each) for each in outcome.conflicts],
     }
 
 

@@ -86,7 +86,7 @@ def _outcome_data(outcome: PatchOutcome) -> dict[str, Any]:
         "commit": outcome.commit or "",
         "offsets": list(outcome.offsets),
         "detail": outcome.detail,
-        "conflicts": [_conflict_data(conflict) for conflict in outcome.conflicts],
+        "conflicts": [conflict_data(conflict) for conflict in outcome.conflicts],
         "hunks": [
             {"path": hunk.path, "patch_line": hunk.line, "state": str(hunk.state)}
             for hunk in outcome.hunks
@@ -104,7 +104,8 @@ def _outcome_data(outcome: PatchOutcome) -> dict[str, Any]:
     }
 
 
-def _conflict_data(conflict: Conflict) -> dict[str, Any]:
+def conflict_data(conflict: Conflict) -> dict[str, Any]:
+    """Return one conflict, whole."""
     return {
         "path": conflict.path,
         "line": conflict.line,

@@ -7,11 +7,14 @@ What is proven rests on the reports ('kpw status'), and they are small.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from workbench.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +36,19 @@ def new_run(paths: Paths) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     _prune(paths.runs, folder)
     return folder
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """Return one run's report; UsageError when it cannot be read."""
+    try:
+        found = json.loads((folder / REPORT).read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            "there is no report of a run",
+            where=str(folder / REPORT),
+            next_step="name a folder that a run says its results are kept in",
+        ) from error
+    return dict(found)
 
 
 def _prune(runs: Path, own: Path) -> None:

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Trials as one HTML page that needs nothing but itself: no network, no script, no font.
+
+It is made from the documents of :mod:`workbench.report_json`, so a run of last
+week and the one that has just ended give the same page. What came out of a
+guest or a patch is text: the template escapes all of it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from workbench.model import KernelTag
+from workbench.options import DEFAULT_ARCH, DEFAULT_FLAVOUR
+from workbench.prove import ProofState
+from workbench.verdict import CellState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    import jinja2
+
+_TEMPLATE: Final = Path(__file__).with_name("report.html.j2")
+_CONSOLE_TAIL: Final = 64 << 10
+_USUAL: Final = (DEFAULT_FLAVOUR, DEFAULT_ARCH)
+
+
+@dataclass(frozen=True)
+class KeptTrial:
+    """A trial as report_json tells it; ``started`` is when its run began (ISO 8601)."""
+
+    started: str
+    data: Mapping[str, Any]
+
+    @property
+    def column(self) -> tuple[KernelTag, str, str, str]:
+        """What it is a trial of: release, kernel, flavour, architecture; in display order."""
+        data = self.data
+        return KernelTag.parse(data["tag"]), data["kernel"], data["flavour"], data["arch"]
+
+    @property
+    def anchor(self) -> str:
+        """The name of its part of the page."""
+        digits = "".join(char for char in self.started if char.isalnum())
+        return "-".join((*self.column[1:], digits))
+
+    @property
+    def guests(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Every guest with the end of what its console said, "" when that is not kept."""
+        for guest in self.data["guests"]:
+            yield guest, _tail(guest["console"])
+
+
+@dataclass(frozen=True)
+class KeptCell:
+    """A cell of the matrix, and the trial it is from."""
+
+    trial: KeptTrial
+    data: Mapping[str, Any]
+
+    @property
+    def anchor(self) -> str:
+        """The name of its part of the page."""
+        return f"{self.trial.anchor}-{self.data['extension']}"
+
+    @property
+    def is_conclusive(self) -> bool:
+        """Tell whether it is more than "its tests pass": the red was looked at, or it is none."""
+        data = self.data
+        return bool(data["proofs"]) or data["upstream"] or data["state"] != CellState.GREEN
+
+
+@dataclass(frozen=True)
+class Column:
+    """A kernel in one flavour: its cells by extension."""
+
+    title: str
+    cells: Mapping[str, KeptCell]
+
+    @property
+    def trials(self) -> tuple[KeptTrial, ...]:
+        """The trials its cells are from, newest first."""
+        found = {cell.trial.anchor: cell.trial for cell in self.cells.values()}
+        return tuple(sorted(found.values(), key=lambda trial: trial.started, reverse=True))
+
+
+def columns(reports: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """Return every kernel and flavour that was tried, oldest kernel first.
+
+    Of an extension there the newest conclusive cell counts, else the newest:
+    a few tests run by hand do not hide what was proven before.
+    """
+    found: dict[tuple[KernelTag, str, str, str], dict[str, KeptCell]] = {}
+    for report in sorted(reports, key=lambda each: str(each["started"])):
+        for data in report["trials"]:
+            trial = KeptTrial(report["started"], data)
+            cells = found.setdefault(trial.column, {})
+            for cell in (KeptCell(trial, each) for each in data["cells"]):
+                known = cells.get(cell.data["extension"])
+                if known is None or cell.is_conclusive or not known.is_conclusive:
+                    cells[cell.data["extension"]] = cell
+    return tuple(Column(_title(key), found[key]) for key in sorted(found))
+
+
+def render(found: Sequence[Column]) -> str:
+    """Return the page: the matrix, and what each of its cells rests on."""
+    # The series' order is that of a trial of all of it.
+    trials = [trial.data for column in found for trial in column.trials]
+    trials.sort(key=lambda data: len(data["cells"]), reverse=True)
+    names = dict.fromkeys(cell["extension"] for data in trials for cell in data["cells"])
+    made = time.strftime("%Y-%m-%d %H:%M")
+    return _template().render(columns=found, extensions=tuple(names), made=made)
+
+
+def _title(key: tuple[KernelTag, str, str, str]) -> str:
+    _, kernel, flavour, arch = key
+    beside = (name for name in (flavour, arch) if name not in _USUAL)
+    return " ".join((kernel, *beside))
+
+
+def in_short(cell: Mapping[str, Any]) -> str:
+    """Return what stands in a cell of the matrix below its state."""
+    tests = cell["tests"]
+    total = len(tests) + len(cell["lost"])
+    passed = sum(test["outcome"] == "passed" for test in tests)
+    parts = [f"{passed}/{total}"] if total else []
+    if cell["upstream"] and tests:
+        parts.append("upstream")
+    elif cell["proofs"]:
+        proven = sum(proof["state"] == ProofState.RED for proof in cell["proofs"])
+        parts.append(f"red {proven}/{len(cell['proofs'])}")
+    return ", ".join(parts)
+
+
+@cache
+def _template() -> jinja2.Template:
+    # It takes 0.1 s to import, which no other verb shall pay.
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["in_short"] = in_short
+    environment.filters["printable"] = _printable
+    environment.filters["proofs"] = _proofs
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _proofs(cell: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {proof["nodeid"]: proof for proof in cell["proofs"]}
+
+
+def _printable(text: str) -> str:
+    """Show control characters, which HTML has no way to say, as what they are not."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
+def _tail(name: str) -> str:
+    if not name:
+        return ""
+    try:
+        with Path(name).open("rb") as file:
+            file.seek(max(0, Path(name).stat().st_size - _CONSOLE_TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
