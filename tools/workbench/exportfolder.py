@@ -78,7 +78,8 @@ def write(folder: Path, files: Mapping[str, bytes]) -> bool:
         raise
     finally:
         shutil.rmtree(young, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
     return True
 
 

@@ -39,7 +39,7 @@ def as_git(path: Path, lines: Sequence[Line]) -> list[Line]:
         if text.startswith(b"--- ") and at + 1 < len(lines):
             found += _header(path, lines, at)
             at += 2
-            end = _end_of_hunks(lines, at)
+            end = _end_of_hunks(path, lines, at)
             found += lines[at:end]
             at = end
         elif _NOISE.fullmatch(text):
@@ -82,17 +82,19 @@ def _name(line: bytes) -> bytes | None:
     return name.partition(b"/")[2]
 
 
-def _end_of_hunks(lines: Sequence[Line], at: int) -> int:
+def _end_of_hunks(path: Path, lines: Sequence[Line], at: int) -> int:
     """Return the index after a file's hunks, by what their headers count."""
     while at < len(lines) and (match := _HUNK.fullmatch(lines[at][0])):
         old, new = (1 if count is None else int(count) for count in (match[2], match[4]))
         at += 1
-        while at < len(lines) and (old > 0 or new > 0):
-            sign = lines[at][0][:1]
-            if sign not in b" +-\\":
-                return at
-            old -= sign in b" -" or not sign
-            new -= sign in b" +" or not sign
+        while old > 0 or new > 0:
+            # A blank line is one of context, whose space an editor took away.
+            sign = (lines[at][0][:1] or b" ") if at < len(lines) else b""
+            if not sign or sign not in b" +-\\":
+                number = lines[min(at, len(lines) - 1)][1]
+                raise refused(path, number, f"the hunk is short of {old} old and {new} new lines")
+            old -= sign in b" -"
+            new -= sign in b" +"
             at += 1
         if at < len(lines) and lines[at][0].startswith(b"\\ "):
             at += 1
