@@ -47,7 +47,8 @@ SCRIPT = b"""\
 use strict;
 open(my $out, '>', 'MAINTAINERS') and die "could write here";
 my $n = () = join('', <STDIN>) =~ /^diff --git /mg;
-print(grep({ $_ eq '--nol' } @ARGV) ? "Zo\xc3\xab Doe <zoe\\@example.org>\n" : "list-$n\\@example.org\n");
+my $people = "Zo\xc3\xab Doe <zoe\\@example.org>\n";
+print(grep({ $_ eq '--nol' } @ARGV) ? $people : "list-$n\\@example.org\n");
 """
 
 
@@ -140,6 +141,18 @@ def test_a_quilt_series_comes_to_the_same_tree(toys: ToyKernels, tmp_path: Path)
     ]
 
 
+def test_a_rename_is_spelled_out_for_quilt(toys: ToyKernels, tmp_path: Path) -> None:
+    moved = {**FIRST, "net/moved.c": FIRST["net/other.c"]}
+    del moved["net/other.c"]
+    toys.patch("f/0001-second.patch", FIRST, moved)
+    for form, count in (("--format-patch", 1), ("--quilt", 0)):
+        assert kpw(TAG, form, tmp_path / form) == ExitCode.GOOD
+        (patch,) = (tmp_path / form).glob("0002-*")
+        assert patch.read_text().count("rename from net/other.c") == count
+        if count == 0:
+            assert "deleted file mode 100644" in patch.read_text()
+
+
 def test_only_an_extension_brings_what_it_requires(toys: ToyKernels, tmp_path: Path) -> None:
     assert kpw(TAG, "--only", "e", "--quilt", tmp_path / "e") == ExitCode.GOOD
     assert [path.name for path in (tmp_path / "e").glob("*.patch")] == ["0001-first.patch"]
@@ -195,7 +208,7 @@ def test_a_line_that_git_am_would_change_is_refused(toys: ToyKernels, tmp_path: 
 # The letter
 
 
-def kept_report(toys: ToyKernels, commit: str, state: str = "green") -> None:
+def kept_report(toys: ToyKernels, commit: str, state: str = "green", base: str = "") -> None:
     """Keep the report of a run, as ``kpw run`` does."""
     kernel = toys.store.kernel(TAG)
     assert kernel is not None
@@ -207,7 +220,7 @@ def kept_report(toys: ToyKernels, commit: str, state: str = "green") -> None:
     }
     trial = {
         "kernel": TAG,
-        "commit": kernel.commit,
+        "commit": base or kernel.commit,
         "flavour": "plain",
         "arch": "x86_64",
         "patches": [{"commit": commit}, {"commit": ""}],
@@ -242,6 +255,7 @@ def test_the_letter_says_what_is_in_the_set(toys: ToyKernels) -> None:
 def test_the_letter_does_not_claim_a_test_of_another_tree(toys: ToyKernels) -> None:
     assert f"Not tested: no run of exactly these patches on {TAG}" in cover(toys)
     kept_report(toys, "f" * 40)
+    kept_report(toys, ported(toys).commit, base="f" * 40)
     (toys.paths.runs / "20269999-000000-1").mkdir()
     (toys.paths.runs / "20269999-000000-1" / "report.json").write_text("{")
     assert "Not tested" in cover(toys)
@@ -277,6 +291,8 @@ def test_a_later_version_is_compared_with_the_last_one(toys: ToyKernels, tmp_pat
     assert am(plain(toys), tmp_path / "v3") == ported(toys).tree
     assert kpw(TAG, "-v", "4", "--format-patch", tmp_path / "v4") == ExitCode.GOOD
     assert "Range-diff against v3:" in letter(tmp_path / "v4")
+    assert kpw(TAG, "-v", "3", "--format-patch", tmp_path / "again") == ExitCode.GOOD
+    assert "Range-diff against v1:" in letter(tmp_path / "again")
 
 
 def test_the_range_diff_can_be_to_a_folder_a_kernel_or_a_commit(
@@ -327,6 +343,10 @@ def test_the_letter_is_from_the_user(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    everywhere = tmp_path / ".gitconfig"
+    everywhere.write_text("[user]\n\temail = ann@example.org\n")
+    assert " From: ann@example.org Date: " in cover(toys)
+    everywhere.unlink()
     assert " From: " not in cover(toys)
     process.run(["git", "init", "-q", toys.paths.repo])
     for key, value in (("name", "Zoë Doe"), ("email", "zoe@example.org")):
