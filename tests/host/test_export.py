@@ -179,6 +179,20 @@ def test_no_patch_is_nothing_to_write(
     assert "no patch is needed on v6.12.52" in capsys.readouterr().err
 
 
+def test_the_result_for_a_program(
+    toys: ToyKernels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for written in (True, False):
+        assert kpw(TAG, "--quilt", out, "--json") == ExitCode.GOOD
+        said = json.loads(capsys.readouterr().out)
+        assert (said["written"], said["tree"]) == (written, ported(toys).tree)
+        assert said["files"] == ["series", "0001-first.patch", "0002-second.patch"]
+    toys.kernel("v6.12.56", {})
+    assert kpw("v6.12.56", "--quilt", out, "--json") == ExitCode.CONFLICT
+    assert json.loads(capsys.readouterr().out)["exit_code"] == ExitCode.CONFLICT
+
+
 @pytest.mark.parametrize("words", [(), ("--quilt", "a", "--format-patch", "b")])
 def test_one_form_has_to_be_named(toys: ToyKernels, words: tuple[str, ...]) -> None:
     del toys

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -31,7 +32,11 @@ def text(lines: list[bytes], **changes: bytes) -> bytes:
 
 BASE: Files = {"net/state.c": text(LINES), "net/other.c": text(OTHER)}
 FIRST: Files = {**BASE, "net/state.c": text(LINES, at30=b"first\n"), "net/new.c": b"int new;\n"}
-SECOND: Files = {**FIRST, "net/state.c": text(LINES, at30=b"first\n", at50=b"second\n")}
+SECOND: Files = {
+    **FIRST,
+    "net/state.c": text(LINES, at30=b"first\n", at50=b"second\n"),
+    "net/new.c": b"int new;\nint newer;\n",
+}
 MAIL = """\
 From {oid} Mon Sep 17 00:00:00 2001
 From: Zoë Doe <zoe@example.org>
@@ -251,6 +256,20 @@ def test_a_failing_disk_leaves_nothing(inbox: Inbox, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(atomic, "write", fails)
     assert inbox.kpw(inbox.mbox(inbox.one, inbox.two), "--into", "e") == ExitCode.INFRA
     assert inbox.content() == before
+
+
+def test_the_result_for_a_program(inbox: Inbox, capsys: pytest.CaptureFixture[str]) -> None:
+    box = inbox.mbox(inbox.one, inbox.two)
+    assert inbox.kpw(box, "--into", "e", "--json") == ExitCode.GOOD
+    said = json.loads(capsys.readouterr().out)
+    assert (said["exit_code"], said["base"], said["there"]) == (0, TAG, [])
+    assert said["written"] == [f"e/{ONE}", f"e/{TWO}", "e/extension.toml"]
+    inbox.toys.kernel("v6.12.40", {})
+    words = ("--into", "f", "--base", "v6.12.40", "--json")
+    assert inbox.kpw(box, *words) == ExitCode.CONFLICT
+    said = json.loads(capsys.readouterr().out)
+    assert (said["exit_code"], said["written"]) == (3, [])
+    assert said["misfit"]["subject"] == "net: say first"
 
 
 def test_a_range_of_commits(inbox: Inbox, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import gzip
 import quopri
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -102,9 +103,9 @@ def test_one_mail_needs_no_separator_and_an_archives_file_may_be_packed(tmp_path
 
 
 def test_from_at_the_start_of_a_line_is_no_new_mail(tmp_path: Path) -> None:
-    text = "\nFrom what I see it is 10:30 in 2026 there\n>From here on\n---\n" + DIFF
+    text = "\nFrom what I see it is 10:30 in 2026\n>From here on\n---\n" + DIFF
     quoted = read(tmp_path, mail("[PATCH] x", "a" + text.replace("{word}", "w")))
-    said = "x\n\na\nFrom what I see it is 10:30 in 2026 there\n{}From here on\n"
+    said = "x\n\na\nFrom what I see it is 10:30 in 2026\n{}From here on\n"
     assert quoted.posts[0].patch().mail.message == said.format("")
     first = FORMAT_PATCH
     plain = read(tmp_path, mail("[PATCH] x", "a" + text.replace("{word}", "w"), first=first))
@@ -185,7 +186,29 @@ def test_a_numbered_mail_without_a_diff_is_refused(tmp_path: Path) -> None:
 
 def test_files_with_a_mail_each_are_one_series(tmp_path: Path) -> None:
     for name, tag in (("a", "2/2"), ("b", "1/2")):
-        (tmp_path / name).write_text(patch(f"PATCH {tag}", name))
-    assert subjects(mailthread.read_files([tmp_path / "a", tmp_path / "b"])) == ["say b", "say a"]
+        (tmp_path / f"{name}.patch").write_text(patch(f"PATCH {tag}", name))
+    assert subjects(mailthread.read_folder(tmp_path)) == ["say b", "say a"]
+    (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="no patch"):
-        mailthread.read_files([])
+        mailthread.read_folder(tmp_path / "empty")
+
+
+def test_whatever_is_in_the_file_a_fault_is_told(tmp_path: Path) -> None:
+    dice = random.Random(5)
+    kind = "Content-Type: text/plain; charset=latin-1\nContent-Transfer-Encoding: base64\n"
+    coded = mail("[PATCH 2/2] x", base64.encodebytes(DIFF.encode()).decode(), fields=kind)
+    whole = (patch("PATCH 1/2", "a") + coded).encode()
+    refused = []
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(dice.randint(1, 8)):
+            at = dice.randrange(len(data))
+            end = at + dice.choice((0, 1, 1, 30))
+            data[at:end] = dice.choice((b"", b"\n", b"\0", b"\xff", b"=?x?q?", b"From "))
+        try:
+            for post in read(tmp_path, bytes(data)).posts:
+                post.patch()
+        except UsageError as error:
+            refused.append(error.where)
+    assert 30 < len(refused) < 300
+    assert all(where.startswith(str(tmp_path)) for where in refused)

@@ -81,8 +81,9 @@ def test_a_new_file_may_be_named_on_both_sides(tmp_path: Path) -> None:
     assert found.changes[0].kind is ChangeKind.CREATE
 
 
-def test_a_dep3_head_becomes_subject_text_and_trailers(tmp_path: Path) -> None:
-    (found,) = read(tmp_path, DEP3 + PLAIN)
+@pytest.mark.parametrize("head", [DEP3, DEP3.rstrip("\n") + "\n"])
+def test_a_dep3_head_becomes_subject_text_and_trailers(tmp_path: Path, head: str) -> None:
+    (found,) = read(tmp_path, head + PLAIN)
     assert found.mail.message == (
         "let it be\n\nIt was not.\n\nNow it is.\n\nOrigin: vendor, somewhere\nForwarded: no\n"
     )

@@ -12,6 +12,7 @@ import email
 import email.policy
 import gzip
 import re
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +20,7 @@ from workbench.errors import UsageError
 from workbench.post import Post
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from email.message import Message
     from pathlib import Path
 
@@ -51,15 +52,19 @@ def read(path: Path) -> Thread:
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(_GZIP) else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot be read: {error}", where=str(path)) from error
     return arranged([_decoded(post) for post in _split(path, data)], str(path))
 
 
-def read_files(paths: Sequence[Path]) -> Thread:
-    """Read a set of files with one mail each."""
-    posts = [_decoded(post) for path in paths for post in _split(path, path.read_bytes())]
-    return arranged(posts, str(paths[0].parent) if paths else "")
+def read_folder(folder: Path) -> Thread:
+    """Read a folder's ``*.patch`` files, one mail each."""
+    posts = [
+        _decoded(post)
+        for path in sorted(folder.glob("*.patch"))
+        for post in _split(path, path.read_bytes())
+    ]
+    return arranged(posts, str(folder))
 
 
 def arranged(posts: Iterable[Post], where: str) -> Thread:

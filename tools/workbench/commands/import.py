@@ -75,7 +75,7 @@ def _read(store: Store, source: str, repo: Path | None) -> tuple[Thread, MadeOn 
     if (path / exportfolder.QUILT_SERIES).is_file():
         return quiltseries.read(path), None
     if path.is_dir():
-        return mailthread.read_files(sorted(path.glob("*.patch"))), None
+        return mailthread.read_folder(path), None
     if not path.exists() and ".." in source:
         raise UsageError(f"{source}: is no file", next_step="a range of commits wants --repo PATH")
     return mailthread.read(path), None
