@@ -40,7 +40,7 @@ def take(store: Store, repo: Path, name: str, progress: Progress) -> Kernel | No
     id of what it stands for now, since a branch moves. UsageError when this is
     no repository or the tree is no kernel.
     """
-    code, where, _ = _ask(store, repo, "rev-parse", "--path-format=absolute", "--git-common-dir")
+    code, where, _ = ask(store, repo, "rev-parse", "--path-format=absolute", "--git-common-dir")
     if code != 0:
         raise UsageError("is no git repository", where=str(repo), next_step="give --repo a clone")
     git_dir = where.strip()
@@ -60,7 +60,7 @@ def take(store: Store, repo: Path, name: str, progress: Progress) -> Kernel | No
 
 def nearest(store: Store, repo: Path, name: str) -> str:
     """Return up to three tags of the repository that look like a name."""
-    _, tags, _ = _ask(store, repo, "tag", "--list")
+    _, tags, _ = ask(store, repo, "tag", "--list")
     return ", ".join(difflib.get_close_matches(name, tags.split(), 3)) or "none like it"
 
 
@@ -69,14 +69,20 @@ def argv(repo: Path, *args: str) -> tuple[str, ...]:
     return ("git", "-C", str(repo), *_TRUST, *args)
 
 
-def _ask(store: Store, repo: Path, *args: str) -> tuple[int, str, str]:
+def commit(store: Store, repo: Path, name: str) -> str | None:
+    """Return the commit a name stands for in the repository, None when it has none."""
+    return _resolve(store, repo, f"{name}^{{commit}}")
+
+
+def ask(store: Store, repo: Path, *args: str) -> tuple[int, str, str]:
+    """Run git in the user's repository: (code, stdout, stderr)."""
     done = process.run(argv(repo, *args), env=store.environment(), check=False)
     return done.returncode, done.stdout, done.stderr
 
 
 def _resolve(store: Store, repo: Path, name: str) -> str | None:
     words = ("rev-parse", "--verify", "--quiet", "--end-of-options", name)
-    code, out, _ = _ask(store, repo, *words)
+    code, out, _ = ask(store, repo, *words)
     return out.split()[-1] if code == 0 and out.strip() else None
 
 
@@ -90,7 +96,7 @@ def _name(name: str, found: str) -> str:
 
 def _check(store: Store, repo: Path, name: str, tree: str) -> None:
     """Refuse what is no kernel before gigabytes of it are copied."""
-    code, makefile, _ = _ask(store, repo, "cat-file", "blob", f"{tree}:Makefile")
+    code, makefile, _ = ask(store, repo, "cat-file", "blob", f"{tree}:Makefile")
     if code != 0 or makefile_tag(makefile.encode()) is None:
         raise UsageError(
             "is no kernel source: no Makefile at its top that names a release",

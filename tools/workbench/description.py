@@ -105,15 +105,20 @@ def listing(folder: Path) -> list[Path]:
         ) from error
 
 
-def load(folder: Path) -> Extension:
-    """Read one extension's folder; UsageError names file and key."""
-    where = folder / DESCRIPTION
+def check_name(folder: Path) -> None:
+    """Raise UsageError when a folder's name is none for an extension."""
     if _NAME.fullmatch(folder.name) is None:
         raise UsageError(
             "an extension's name is lower case letters, digits and single dashes",
             where=str(folder),
             next_step="rename the folder",
         )
+
+
+def load(folder: Path) -> Extension:
+    """Read one extension's folder; UsageError names file and key."""
+    where = folder / DESCRIPTION
+    check_name(folder)
     read = _decode(where)
     patches = _patch_files(folder)
     if patches and read.base is None:

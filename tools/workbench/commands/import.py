@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``kpw import``: foreign patches become numbered ones of an extension."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from workbench import options
+from workbench.errors import ExitCode, UsageError
+from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from workbench.gitstore import Store
+    from workbench.importing import Imported
+    from workbench.madeon import MadeOn, Misfit
+    from workbench.mailthread import Thread
+
+# Raised when a name of the JSON changes its meaning; a new name does not raise it.
+VERSION: Final = 1
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command("import", short_help="Take an mbox, a quilt series or a git range into patches/.")
+@click.argument("source", metavar="SOURCE")
+@click.option("--into", metavar="EXT", required=True, help="The extension, a new one or not.")
+@click.option("--base", metavar="TAG", help="The kernel the patches were made on.")
+@click.option(
+    "--repo",
+    metavar="PATH",
+    type=_DIRECTORY,
+    help="SOURCE is a range A..B of commits of this git repository.",
+)
+@options.json_flag
+def command(
+    *, source: str, into: str, base: str | None, repo: Path | None, as_json: bool
+) -> ExitCode:
+    """Take the patches of SOURCE into patches/EXT.
+
+    SOURCE is an mbox, a thread as b4 or a list's archive saves it, a folder
+    with a quilt series or with mails, or with --repo a range of commits.
+    Nothing that is there is written over, and a second import changes
+    nothing. Exit code 3 when a patch does not apply to the kernel it was
+    made on; then nothing is written.
+    """
+    from workbench import madeon, progress
+    from workbench.gitstore import Store
+    from workbench.importing import Importer
+    from workbench.model import KernelTag
+
+    paths = Paths.default()
+    store = Store.open(paths)
+    stated = madeon.MadeOn(KernelTag.parse(base), "as you said") if base else None
+    thread, known = _read(store, source, repo)
+    with progress.shown() as display:
+        result = Importer(paths, store, into, display).take(thread, stated or known)
+    if isinstance(result, madeon.Misfit):
+        return _misfit(result, as_json=as_json)
+    for line in thread.skipped:
+        sys.stderr.write(f"passed: {line}\n")
+    _tell(result, as_json=as_json)
+    return ExitCode.GOOD
+
+
+def _read(store: Store, source: str, repo: Path | None) -> tuple[Thread, MadeOn | None]:
+    from workbench import exportfolder, gitrange, mailthread, quiltseries
+
+    if repo is not None:
+        return gitrange.read(store, repo, source)
+    path = Path(source)
+    if (path / exportfolder.QUILT_SERIES).is_file():
+        return quiltseries.read(path), None
+    if path.is_dir():
+        return mailthread.read_folder(path), None
+    if not path.exists() and ".." in source:
+        raise UsageError(f"{source}: is no file", next_step="a range of commits wants --repo PATH")
+    return mailthread.read(path), None
+
+
+def _misfit(found: Misfit, *, as_json: bool) -> ExitCode:
+    place = f"{found.path}:{found.line}" if found.line else found.path
+    subject = found.patch.mail.subject
+    if as_json:
+        told = {"kpw": VERSION, "exit_code": int(ExitCode.CONFLICT), "written": []}
+        told |= {"misfit": {"subject": subject, "kernel": found.kernel, "place": place}}
+        click.echo(json.dumps(told, indent=1))
+    else:
+        click.echo(f"{subject}: does not apply to {found.kernel} at {place}")
+        click.echo("nothing is written; say with --base what the patches were made on")
+    return ExitCode.CONFLICT
+
+
+def _tell(result: Imported, *, as_json: bool) -> None:
+    made_on = result.made_on
+    if as_json:
+        told = {
+            "kpw": VERSION,
+            "exit_code": int(ExitCode.GOOD),
+            "extension": result.extension,
+            "base": str(made_on.tag) if made_on else "",
+            "written": list(result.written),
+            "there": list(result.there),
+        }
+        click.echo(json.dumps(told, indent=1))
+        return
+    for name in result.there:
+        click.echo(f"patches/{name}: there already")
+    for name in result.written:
+        click.echo(f"patches/{name}: written")
+    if made_on:
+        click.echo(f"made on {made_on.tag}: {made_on.known}")
+    else:
+        click.echo(f"nothing new for {result.extension}")

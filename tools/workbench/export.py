@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What one export consists of: the patches, and for mails the letter before them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from workbench import addressees, coverletter, earlier, patchset, process, tested
+from workbench.coverletter import Envelope, Letter, LetterExtension, LetterPatch
+from workbench.errors import UsageError
+from workbench.exportfolder import COVER
+from workbench.model import PatchState
+from workbench.rebase import rebase
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from workbench.addressees import Addressees
+    from workbench.declared import Extension
+    from workbench.earlier import Earlier
+    from workbench.gitstore import Store
+    from workbench.model import Kernel, PatchOutcome, RebasedSeries
+    from workbench.paths import Paths
+    from workbench.progress import Progress
+
+_SHORTLOG_WIDTH: Final = 72
+
+
+@dataclass(frozen=True)
+class Mailing:
+    """How the mails are wished for.
+
+    ``since`` names what the range-diff is to (a commit, an exported folder, a
+    kernel tag), "" the last version exported before. ``title`` is the
+    letter's subject, "" the template's own. ``addressed`` asks
+    get_maintainer.pl for To: and Cc:.
+    """
+
+    version: int = 1
+    since: str = ""
+    title: str = ""
+    addressed: bool = True
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """What an export works with; ``extensions`` are those asked for, in their order."""
+
+    paths: Paths
+    store: Store
+    extensions: tuple[Extension, ...]
+    progress: Progress
+
+    def rebased(self, kernel: Kernel) -> RebasedSeries:
+        """Port the series to a kernel."""
+        return rebase(self.paths, self.store, kernel, self.extensions, self.progress)
+
+    def quilt(self, ported: RebasedSeries) -> dict[str, bytes]:
+        """Return the files of a quilt series."""
+        files = patchset.quilt(self.store, ported)
+        patchset.check(self.store, ported, files)
+        return files
+
+    def mails(self, ported: RebasedSeries, wish: Mailing) -> dict[str, bytes]:
+        """Return the files of a set of mails, the letter first."""
+        version = wish.version
+        before = self._before(ported, wish)
+        bare = patchset.mails(self.store, ported, version, None)
+        patchset.check(self.store, ported, bare)
+        whom = self._addressees(ported, b"".join(bare.values())) if wish.addressed else None
+        files = patchset.mails(self.store, ported, version, whom) if whom else bare
+        letter = Letter(
+            kernel=ported.kernel,
+            version=version,
+            extensions=tuple(_of_extension(each, ported) for each in self.extensions),
+            shortlog=self._shortlog(ported),
+            diffstat=self.store.git("diff", "--stat=72", "--summary", *_span(ported)),
+            tested=tested.runs_of(self.paths, ported),
+            earlier=before.name if before else "",
+            changes=earlier.range_diff(self.store, before, ported) if before else "",
+            title=wish.title,
+        )
+        number = f"v{version}" if version > 1 else ""
+        count = str(len(files))
+        envelope = Envelope(
+            commit=ported.commit,
+            prefix=" ".join(filter(None, ("PATCH", number, f"{'0' * len(count)}/{count}"))),
+            date=self._newest_date(ported),
+            sender=_sender(self.store, self.paths.repo),
+            addressees=whom,
+        )
+        template = self.paths.patches / coverletter.TEMPLATE
+        cover = coverletter.mail(template, letter, envelope)
+        return {"-".join(filter(None, (number, COVER))): cover, **files}
+
+    def _before(self, ported: RebasedSeries, wish: Mailing) -> Earlier | None:
+        """Return the version to compare with; None when there was none."""
+        if not wish.since:
+            return earlier.remembered(self.store, ported, wish.version)
+        if Path(wish.since).is_dir():
+            return earlier.in_folder(self.store, Path(wish.since))
+        kernel = self.store.kernel(wish.since)
+        if kernel is None:
+            return earlier.named(self.store, wish.since)
+        there = self.rebased(kernel)
+        if there.commit == kernel.commit:
+            raise UsageError(f"--since {wish.since}: there is no patch for that kernel")
+        left_out = "" if there.applies else ", where not all of it applies"
+        name = f"the series on {kernel.name}{left_out}"
+        return earlier.Earlier(name, kernel.commit, there.commit)
+
+    def _addressees(self, ported: RebasedSeries, mails: bytes) -> Addressees | None:
+        self.progress.step(f"{ported.kernel.name}: get_maintainer.pl")
+        found = addressees.ask(self.store, ported.kernel.tree, mails)
+        if found is None:
+            self.progress.note(f"{ported.kernel.name} has no get_maintainer.pl: no To: and Cc:")
+        return found
+
+    def _shortlog(self, ported: RebasedSeries) -> str:
+        words = (f"-w{_SHORTLOG_WIDTH},2,4", "..".join(_span(ported)))
+        return self.store.git("shortlog", *words).strip("\n")
+
+    def _newest_date(self, ported: RebasedSeries) -> str:
+        """Return the newest author's date: the same patches are the same letter."""
+        said = self.store.git("log", "--format=%at %aD", "..".join(_span(ported))).splitlines()
+        dates = (line.partition(" ") for line in said)
+        return max((int(seconds), date) for seconds, _, date in dates)[1]
+
+
+def _span(ported: RebasedSeries) -> tuple[str, str]:
+    return ported.kernel.commit, ported.commit
+
+
+def _of_extension(extension: Extension, ported: RebasedSeries) -> LetterExtension:
+    made = [outcome.commit for outcome in ported.outcomes if outcome.commit]
+    numbers = {commit: number for number, commit in enumerate(made, 1)}
+    own = [outcome for outcome in ported.outcomes if outcome.extension == extension.name]
+    return LetterExtension(
+        id=extension.id,
+        name=extension.name,
+        summary=extension.summary,
+        requires=extension.requires,
+        patches=tuple(_of_patches(own, numbers)),
+        left_out=tuple(outcome.subject for outcome in own if not outcome.commit),
+    )
+
+
+def _of_patches(
+    outcomes: Sequence[PatchOutcome], numbers: Mapping[str, int]
+) -> Sequence[LetterPatch]:
+    return [
+        LetterPatch(numbers[each.commit], each.subject, each.state is PatchState.RESTORED)
+        for each in outcomes
+        if each.commit
+    ]
+
+
+def _sender(store: Store, checkout: Path) -> str:
+    """Return the user as git knows him in his checkout, "" when it does not."""
+    said = []
+    # The store's own environment hides the user's settings; they are what is asked for.
+    env = {key: v for key, v in store.environment().items() if not key.startswith("GIT_")}
+    for key in ("user.name", "user.email"):
+        argv = ("git", "-C", checkout, "config", "--get", key)
+        said.append(process.run(argv, env=env, check=False).stdout.strip())
+    return coverletter.address(*said) if said[1] else ""

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kept runs say of one series on one kernel: nothing, unless it was exactly this one.
+
+A series is named by its last commit, which is the same on every machine for
+the same patches on the same kernel. A run of another tree proves nothing here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from workbench.prove import ProofState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from workbench.model import RebasedSeries
+    from workbench.paths import Paths
+
+
+@dataclass(frozen=True)
+class TestedRun:
+    """One run of the series: ``states`` has a word for each extension (``green``, ``red``, ...).
+
+    ``passed`` and ``failed`` count selftests on the patched kernel,
+    ``proofs`` those that were seen to fail without their patch. ``started``
+    is local time in ISO 8601.
+    """
+
+    __test__ = False
+    kernel: str
+    flavour: str
+    arch: str
+    started: str
+    states: tuple[tuple[str, str], ...]
+    passed: int
+    failed: int
+    proofs: int
+
+
+class _Word(msgspec.Struct):
+    """A test's outcome, or a proof's state."""
+
+    outcome: str = ""
+    state: str = ""
+
+
+class _Cell(msgspec.Struct):
+    extension: str
+    state: str
+    tests: list[_Word] = []
+    proofs: list[_Word] = []
+
+
+class _Patch(msgspec.Struct):
+    commit: str
+
+
+class _Trial(msgspec.Struct):
+    kernel: str
+    commit: str
+    flavour: str
+    arch: str
+    patches: list[_Patch]
+    cells: list[_Cell]
+
+
+class _Report(msgspec.Struct):
+    started: str
+    trials: list[_Trial]
+
+
+def runs_of(paths: Paths, series: RebasedSeries) -> tuple[TestedRun, ...]:
+    """Return the newest kept run of this series for each flavour and architecture."""
+    found: dict[tuple[str, str], TestedRun] = {}
+    for report in _reports(paths):
+        for trial in report.trials:
+            if _is_of(trial, series):
+                found.setdefault((trial.flavour, trial.arch), _summed(report, trial))
+    return tuple(found[key] for key in sorted(found))
+
+
+def _reports(paths: Paths) -> Iterator[_Report]:
+    """Read the reports, newest first; one that cannot be read says nothing."""
+    files = paths.runs.glob("*/report.json") if paths.runs.is_dir() else ()
+    for file in sorted(files, reverse=True):
+        try:
+            yield msgspec.json.decode(file.read_bytes(), type=_Report)
+        except (OSError, msgspec.MsgspecError):
+            continue
+
+
+def _is_of(trial: _Trial, series: RebasedSeries) -> bool:
+    commits = [patch.commit for patch in trial.patches if patch.commit]
+    same_patches = bool(commits) and commits[-1] == series.commit
+    return same_patches and trial.commit == series.kernel.commit and bool(trial.cells)
+
+
+def _summed(report: _Report, trial: _Trial) -> TestedRun:
+    outcomes = Counter(test.outcome for cell in trial.cells for test in cell.tests)
+    proofs = [proof.state for cell in trial.cells for proof in cell.proofs]
+    return TestedRun(
+        kernel=trial.kernel,
+        flavour=trial.flavour,
+        arch=trial.arch,
+        started=report.started,
+        states=tuple((cell.extension, cell.state) for cell in trial.cells),
+        passed=outcomes["passed"],
+        failed=outcomes["failed"] + outcomes["error"],
+        proofs=proofs.count(ProofState.RED),
+    )
