@@ -3,7 +3,8 @@
 
 The result is what ``git am -3`` gives, patch by patch: first the patch as it
 stands (lines may have moved), then a 3-way merge from the files it was made
-on. A patch that is no good is left out and the next ones are still tried.
+on. A patch that is no good is left out and the next ones are still tried, unless
+that conflict was resolved before (:mod:`workbench.resolutions`).
 What an extension restores is a commit of its own before its first patch.
 """
 
@@ -17,14 +18,18 @@ from typing import TYPE_CHECKING, assert_never
 from workbench import series
 from workbench.bases import Bases
 from workbench.conflicts import Explainer
+from workbench.description import patch_number
 from workbench.extensions import patches_for, restores_for
 from workbench.filechange import ChangeKind
 from workbench.growing import GrowingTree
 from workbench.model import Conflict, PatchOutcome, PatchState, RebasedSeries
 from workbench.patchfile import PatchFile, read_patch
 from workbench.progress import Progress, Silent
+from workbench.resolutions import Memory
 from workbench.restore import Restorer, Restoring
+from workbench.standoff import Referee, Standoff
 from workbench.threeway import Merge, Merger
+from workbench.variants import since_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
     from workbench.mailhead import Mail
     from workbench.model import Kernel, KernelTag
     from workbench.paths import Paths
+    from workbench.resolutions import Recalled
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,18 @@ class _Task:
 
 
 @dataclass(frozen=True)
+class Halted:
+    """A series up to one patch: how it stands there, None when the patch is in (or need not be).
+
+    The commit of ``series`` is what the patch does not go into.
+    """
+
+    series: RebasedSeries
+    patch: PatchFile
+    standoff: Standoff | None
+
+
+@dataclass(frozen=True)
 class _Ported:
     """What became of one patch; ``changes`` are the files it changed, if it went in."""
 
@@ -93,17 +111,59 @@ def rebase(
     store, and the kernel files are restored from (None: download it).
     UsageError for a malformed patch, before anything is tried.
     """
+    tasks = [task for extension in extensions for task in _tasks(extension, kernel.tag)]
+    progress = progress or Silent()
+    bench = _Bench(paths, store, extensions, obtain_base or _downloaded(paths, progress))
+    ported, _ = _ported(bench, kernel, tasks, progress)
+    names = tuple(each.name for each in extensions)
+    return _written(store, series.ref_name(kernel, names), kernel, names, tasks, ported)
+
+
+def halt_at(
+    paths: Paths,
+    store: Store,
+    kernel: Kernel,
+    extensions: Sequence[Extension],
+    patch: Path,
+    progress: Progress | None = None,
+) -> Halted:
+    """Port the patches of ``extensions`` as :func:`rebase` does, up to and with one."""
     progress = progress or Silent()
     tasks = [task for extension in extensions for task in _tasks(extension, kernel.tag)]
-    obtain = obtain_base or _downloaded(paths, progress)
+    last = next(
+        at for at, task in enumerate(tasks) if isinstance(task, _Task) and task.patch.path == patch
+    )
+    del tasks[last + 1 :]
+    bench = _Bench(paths, store, extensions, _downloaded(paths, progress))
+    ported, standoffs = _ported(bench, kernel, tasks, progress)
+    names = tuple(each.name for each in extensions)
+    ref = f"refs/kpw/resolve/{kernel.name}/{names[-1]}-{patch.name[:4]}"
+    done = _written(store, ref, kernel, names, tasks, ported)
+    return Halted(done, read_patch(patch), standoffs.get(patch))
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What a port works with."""
+
+    paths: Paths
+    store: Store
+    extensions: Sequence[Extension]
+    obtain: Callable[[KernelTag], Kernel]
+
+
+def _ported(
+    bench: _Bench, kernel: Kernel, tasks: Sequence[_Task | Restoring], progress: Progress
+) -> tuple[list[_Ported], dict[Path, Standoff]]:
+    """Port patches; also return where those stood that did not go in."""
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
-        porter = _Porter(store, kernel, Bases(store, extensions, Path(name), obtain), Path(name))
+        porter = _Porter(bench, kernel, Path(name))
         porter.tree.load(path for task in tasks for path in task.touched)
         ported = []
         for number, task in enumerate(tasks):
             progress.step(f"{kernel.name}: rebase", number, len(tasks))
             ported.append(porter.port(task))
-    return _written(store, kernel, tuple(each.name for each in extensions), tasks, ported)
+    return ported, porter.standoffs
 
 
 def _tasks(extension: Extension, tag: KernelTag) -> Iterator[_Task | Restoring]:
@@ -125,13 +185,13 @@ def _downloaded(paths: Paths, progress: Progress) -> Callable[[KernelTag], Kerne
 
 def _written(
     store: Store,
+    ref: str,
     kernel: Kernel,
     names: tuple[str, ...],
     tasks: Sequence[_Task | Restoring],
     ported: Sequence[_Ported],
 ) -> RebasedSeries:
     """Make the commits, and put outcomes beside them."""
-    ref = series.ref_name(kernel, names)
     pairs = list(zip(tasks, ported, strict=True))
     additions = [series.Addition(task.mail, each.changes) for task, each in pairs if each.changes]
     commits = series.write(store, kernel, ref, additions)
@@ -157,14 +217,18 @@ def _written(
 class _Porter:
     """Ports patches one after the other onto one growing tree."""
 
-    def __init__(self, store: Store, kernel: Kernel, bases: Bases, folder: Path) -> None:
+    def __init__(self, bench: _Bench, kernel: Kernel, folder: Path) -> None:
+        store = bench.store
         self.tree = GrowingTree(store, kernel.tree, folder)
+        self.standoffs: dict[Path, Standoff] = {}
         self._store = store
         self._kernel = kernel
-        self._bases = bases
+        self._bases = Bases(store, bench.extensions, folder, bench.obtain)
         self._folder = folder
         self._merger = Merger(store, self.tree, folder)
-        self._restorer = Restorer(store, self.tree, folder, bases.kernel)
+        self._referee = Referee(store, folder)
+        self._memory = Memory(store, self.tree, bench.paths.patches, folder)
+        self._restorer = Restorer(store, self.tree, folder, self._bases.kernel)
         self._left_behind: dict[str, str] = {}
         self._not_renamed: dict[str, str] = {}
         self._not_made: set[str] = set()
@@ -207,6 +271,10 @@ class _Porter:
         if merge.clashes or merge.gone:
             if self.tree.has_it(patch):
                 return _Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
+            standoff = self._referee.standoff(merge)
+            if recalled := self._memory.recall(task.extension.name, patch, standoff):
+                return self._remembered(recalled)
+            self.standoffs[patch.path] = standoff
             why = (
                 "" if whole else f"no 3-way merge: it does not apply to its base {task.base} either"
             )
@@ -216,6 +284,14 @@ class _Porter:
             return _Ported(PatchState.UPSTREAM, detail="merging it changes nothing")
         followed = (f"{old} is {new} here" for old, new in sorted(merge.followed.items()))
         return _Ported(PatchState.THREE_WAY, changes, detail="; ".join(followed))
+
+    def _remembered(self, recalled: Recalled) -> _Ported:
+        """Put a patch in as a conflict of the same kind was resolved before."""
+        changes = self.tree.put(recalled.after, str(recalled.path))
+        detail = (
+            f"as resolved on {recalled.tag} ({recalled.path.name}); no selftest has confirmed it"
+        )
+        return _Ported(PatchState.REMEMBERED, changes, detail=detail)
 
     def _moved(self, task: _Task) -> dict[str, str]:
         """Say where the files went that the patch changes and the tree has not.
@@ -260,13 +336,10 @@ class _Porter:
 
     def _remedy(self, task: _Task) -> str:
         """Name the patch file that would mend it."""
-        tag = self._kernel.tag
-        taken = {variant.since for variant in task.extension.variants}
-        series_start = type(tag).parse(tag.series)
-        fits = task.base.series != tag.series and series_start not in taken
-        since = series_start if fits else tag
-        folder = f"patches/{task.extension.name}/since-{since}"
+        tag, name = self._kernel.tag, task.extension.name
+        since = since_for(task.extension, task.patch.path, task.base, tag)
         return (
-            f"write {folder}/{task.patch.path.name} for {self._kernel.name} "
+            f"run 'kpw resolve {self._kernel.name} {name}/{patch_number(task.patch.path)}', or "
+            f"write patches/{name}/since-{since}/{task.patch.path.name} for {self._kernel.name} "
             f'and a table [variants."{since}"] with base = "{tag}" in extension.toml'
         )
