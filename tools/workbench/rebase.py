@@ -288,9 +288,8 @@ class _Porter:
     def _remembered(self, recalled: Recalled) -> _Ported:
         """Put a patch in as a conflict of the same kind was resolved before."""
         changes = self.tree.put(recalled.after, str(recalled.path))
-        detail = (
-            f"as resolved on {recalled.tag} ({recalled.path.name}); no selftest has confirmed it"
-        )
+        how = f"as resolved on {recalled.tag} ({recalled.path.name})"
+        detail = f"{how}; 'kpw prove' confirms it, then 'kpw save' keeps it"
         return _Ported(PatchState.REMEMBERED, changes, detail=detail)
 
     def _moved(self, task: _Task) -> dict[str, str]:

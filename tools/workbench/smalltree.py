@@ -111,7 +111,8 @@ class SmallTree:
         found: dict[str, Entry | None] = {}
         for head, path in zip(listed[0::2], listed[1::2], strict=False):
             _, mode, _, oid, status = head.split(" ")
-            found[path] = None if status == "D" else Entry(mode, oid)
+            if status != "U":  # not settled yet
+                found[path] = None if status == "D" else Entry(mode, oid)
         return found
 
     def content(self, entry: Entry) -> bytes:

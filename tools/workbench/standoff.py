@@ -115,12 +115,13 @@ class Referee:
         From the base where it is known; else from upstream's own text, with
         what a hunk expected in the place it expected it in.
         """
+        mode = change.new_mode or upstream.mode
+        if change.old is None:
+            return None, self._blob(mode, sides(b"", change.hunks)[1])
         known = self._known(change)
         text = self._store.cat_file(known.oid) if known else there
-        before, after = sides(text, change.hunks)
-        mode = change.new_mode or upstream.mode
-        base = None if change.old is None else self._blob(mode, before)
-        return base, self._blob(mode, after)
+        before, after = (self._blob(mode, side) for side in sides(text, change.hunks))
+        return before, after
 
     def _gone(self, change: FileChange) -> Contested:
         base = self._known(change)
