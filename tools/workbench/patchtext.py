@@ -11,6 +11,7 @@ from workbench.mailhead import read_mail
 from workbench.patchfile import parse_patch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from workbench.gitstore import Store
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _STAT = re.compile(rb" \S.* \| +(?:\d+|Bin)(?: .*)?\n| \d+ files? changed.*\n")
 _BASE = re.compile(rb"base-commit: [0-9a-f]+\n")
-_OLD_BASE = re.compile(rb"prerequisite-patch-id: [0-9a-f]+\n")
+_STANDS_ON = re.compile(rb"prerequisite-patch-id: [0-9a-f]+\n")
 
 
 def body(store: Store, folder: Path, before: str, after: str) -> bytes:
@@ -37,11 +38,12 @@ def body(store: Store, folder: Path, before: str, after: str) -> bytes:
     return text
 
 
-def rewritten(patch: PatchFile, new: bytes, base: str) -> bytes:
-    """Return a patch file's bytes with another :func:`body`, made on the commit ``base``.
+def rewritten(patch: PatchFile, new: bytes, base: str, stands_on: Iterable[str]) -> bytes:
+    """Return a patch file's bytes with another :func:`body`.
 
-    Header, message, trailers, notes below ``---`` and the signature stay as
-    they are, byte for byte.
+    It was made on the commit ``base`` and the patches with the patch-ids
+    ``stands_on``; a file that did not say so does not now. Header, message,
+    trailers, notes below ``---`` and the signature stay byte for byte.
     """
     lines = patch.path.read_bytes().splitlines(keepends=True)
     _, end = read_mail(patch.path, lines)
@@ -55,7 +57,10 @@ def rewritten(patch: PatchFile, new: bytes, base: str) -> bytes:
     last = patch.changes[-1]
     tail = lines[last.line - 1 + last.text.count(b"\n") :]
     tail = [_BASE.sub(f"base-commit: {base}\n".encode(), line) for line in tail]
-    tail = [line for line in tail if not _OLD_BASE.fullmatch(line)]
+    told = [at for at, line in enumerate(tail) if _STANDS_ON.fullmatch(line)]
+    if told:
+        ids = [f"prerequisite-patch-id: {each}\n".encode() for each in stands_on]
+        tail[told[0] : told[-1] + 1] = ids
     data = b"".join([*head, b"---\n", *notes, new, *tail])
     if parse_patch(patch.path, data).mail != patch.mail:
         raise InfraError("its message would come out otherwise", where=str(patch.path))

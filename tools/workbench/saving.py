@@ -228,17 +228,21 @@ def _written_for(
     """Write patches as they came out of a rebase."""
     files = {path.name: (path, base) for path, base in patches_for(extension, kernel.tag)}
     found = []
+    stands_on: list[str] = []
     for outcome in series.outcomes:
-        name = outcome.patch.rpartition("/")[2]
-        if outcome.extension != extension.name or outcome.commit is None or name not in names:
+        if outcome.commit is None:
             continue
-        path, base = files[name]
         trees = (f"{outcome.commit}~^{{tree}}", f"{outcome.commit}^{{tree}}")
         with tempfile.TemporaryDirectory(prefix="kpw-save-") as folder:
             text = patchtext.body(bench.store, Path(folder), *trees)
-        data = patchtext.rewritten(read_patch(path), text, kernel.commit)
-        since = since_for(extension, path, base, kernel.tag)
-        found.append(_New(path, since, kernel.tag, data))
+        name = outcome.patch.rpartition("/")[2]
+        if outcome.extension == extension.name and name in names:
+            path, base = files[name]
+            patch = read_patch(path)
+            data = patchtext.rewritten(patch, text, kernel.commit, stands_on)
+            since = since_for(extension, path, base, kernel.tag)
+            found.append(_New(path, since, kernel.tag, data))
+        stands_on.append(patch_id(bench.store, text))
     return found
 
 
