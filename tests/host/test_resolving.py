@@ -19,12 +19,13 @@ from workbench.gitstore import Store
 from workbench.model import PatchState
 from workbench.paths import Paths
 from workbench.progress import Silent
-from workbench.resolving import Desk, Open
+from workbench.resolving import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workbench.model import Kernel
+    from workbench.opened import Open
 
 LINES = numbered("state", 60)
 OTHER = numbered("other", 30)

@@ -13,19 +13,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import secrets
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
-import msgspec
 
-from workbench import atomic
+from workbench import opened
 from workbench.description import RESOLUTIONS, patch_number
 from workbench.errors import InfraError, UsageError
 from workbench.extensions import patches_for, select
@@ -42,47 +38,12 @@ if TYPE_CHECKING:
     from workbench.gitapply import Entry
     from workbench.gitstore import Store
     from workbench.model import Kernel
+    from workbench.opened import Open
     from workbench.paths import Paths
     from workbench.progress import Progress
 
 _PLACE = re.compile(r"([^/]+)/(?:since-[^/]+/)?(\d{1,4})(?:-.*)?")
 _MARK = re.compile(rb"^(?:<{7}|\|{7}|>{7})(?: |$)", re.MULTILINE)
-
-
-class _State(msgspec.Struct, forbid_unknown_fields=True):
-    """What state.json keeps of an open conflict."""
-
-    kernel: str
-    extension: str
-    number: str
-    subject: str
-    commit: str
-    digest: str
-    conflicts: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Open:
-    """A conflict somebody is at: ``conflicts`` are its files, each with what the conflict is."""
-
-    folder: Path
-    kernel: str
-    extension: str
-    number: str
-    subject: str
-    commit: str
-    digest: str
-    conflicts: tuple[tuple[str, str], ...]
-
-    @property
-    def name(self) -> str:
-        """How the user spells the patch: ``ha-clusterip/0001``."""
-        return f"{self.extension}/{self.number}"
-
-    @property
-    def tree(self) -> SmallTree:
-        """The work tree."""
-        return SmallTree(self.folder / "tree")
 
 
 @dataclass(frozen=True)
@@ -120,7 +81,7 @@ class Desk:
 
     def opened(self, kernel: str = "", name: str = "") -> tuple[Open, ...]:
         """Return what is open, of one kernel or patch where they are named."""
-        found = [_read(file.parent) for file in sorted(self._paths.resolve.glob("*/*/state.json"))]
+        found = opened.all_below(self._paths.resolve)
         return tuple(
             each for each in found if kernel in {"", each.kernel} and name in {"", each.name}
         )
@@ -147,7 +108,7 @@ class Desk:
                 where=where,
                 next_step="mend the patch itself",
             )
-        state = _State(
+        state = opened.State(
             kernel.name,
             extension.name,
             number,
@@ -157,12 +118,10 @@ class Desk:
             {each.path: each.kind for each in standoff.contested},
         )
         final = self._paths.resolve / kernel.name / f"{extension.name}-{number}"
-        with self._held(), _appearing(final) as young:
+        with self._held(), opened.appearing(final, state) as place:
             message = halted.patch.mail.message
-            tree = young / "tree"
-            SmallTree.lay_out(self._store, tree, state.commit, standoff, message)
-            atomic.write(young / "state.json", msgspec.json.format(msgspec.json.encode(state)))
-        return _read(final)
+            SmallTree.lay_out(self._store, place, state.commit, standoff, message)
+        return opened.read(final)
 
     def settle(self, found: Open, kernel: Kernel, progress: Progress) -> Settled:
         """Take the resolution over, when all is settled, and close the work tree.
@@ -197,9 +156,7 @@ class Desk:
     def close(self, found: Open) -> None:
         """Give the work tree up: it goes, and with it what was done there."""
         with self._held():
-            done = found.folder.with_name(f".done-{secrets.token_hex(4)}")
-            found.folder.rename(done)
-            shutil.rmtree(done)
+            opened.remove(found)
 
     def _take(self, found: Open, files: dict[str, Entry | None]) -> None:
         """Bring the resolved files into the store; the store has the rest."""
@@ -246,8 +203,7 @@ class Desk:
         root = self._paths.resolve
         root.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root / "lock"):
-            for stale in (*root.glob("*/.opening-*"), *root.glob("*/.done-*")):
-                shutil.rmtree(stale)
+            opened.sweep(root)
             yield
 
 
@@ -287,37 +243,3 @@ def _nothing_to_do(halted: Halted, where: str) -> UsageError:
 
 def _digest(patch: Path) -> str:
     return hashlib.sha256(patch.read_bytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def _appearing(final: Path) -> Iterator[Path]:
-    """Give a folder that becomes ``final`` when all went well, and else never was."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    young = final.with_name(f".opening-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        young.mkdir()
-        yield young
-        young.rename(final)
-    except BaseException:
-        shutil.rmtree(young, ignore_errors=True)
-        raise
-
-
-def _read(folder: Path) -> Open:
-    file = folder / "state.json"
-    try:
-        state = msgspec.json.decode(file.read_bytes(), type=_State)
-    except (OSError, msgspec.DecodeError) as error:
-        raise InfraError(
-            f"cannot be read: {error}", where=str(file), next_step=f"remove {folder}"
-        ) from error
-    return Open(
-        folder,
-        state.kernel,
-        state.extension,
-        state.number,
-        state.subject,
-        state.commit,
-        state.digest,
-        tuple(state.conflicts.items()),
-    )

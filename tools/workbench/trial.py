@@ -18,7 +18,7 @@ from workbench import build, image, judge, rebase, selftest
 from workbench import evidence as memory
 from workbench.build import BuildRequest
 from workbench.errors import UsageError
-from workbench.model import BuildFailure, BuiltKernel
+from workbench.model import BuildFailure, BuiltKernel, PatchState
 from workbench.order import Red
 from workbench.prove import Evidence
 from workbench.reportlog import extension_of
@@ -113,8 +113,13 @@ def rebased(bench: Bench, course: Course) -> Course:
         refused += tuple(out.values())
         outcomes += tuple(each for each in series.outcomes if each.extension in out)
         kept = tuple(extension for extension in kept if extension.name not in out)
+    notes = tuple(
+        f"{each.extension}/{each.patch} is in {each.detail}"
+        for each in series.outcomes
+        if each.state is PatchState.REMEMBERED
+    )
     series = replace(series, outcomes=outcomes + series.outcomes)
-    return replace(course, kept=kept, refused=refused, series=series)
+    return replace(course, kept=kept, refused=refused, series=series, notes=course.notes + notes)
 
 
 def imaged(bench: Bench, course: Course) -> Course:

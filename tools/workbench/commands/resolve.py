@@ -13,8 +13,9 @@ from workbench.paths import Paths
 
 if TYPE_CHECKING:
     from workbench.model import Kernel
+    from workbench.opened import Open
     from workbench.progress import Progress
-    from workbench.resolving import Desk, Open
+    from workbench.resolving import Desk
 
 
 @click.command("resolve", short_help="Settle a conflict in a small work tree.")
