@@ -67,6 +67,23 @@ def test_it_is_used_only_for_the_same_conflict_in_the_same_place(
     assert known.outcome(kernel).state is PatchState.CONFLICT
 
 
+def test_what_the_resolution_keeps_is_part_of_the_conflict_too(toys: ToyKernels) -> None:
+    """The diff alone would apply: it shows three lines around what it changes, not the rest."""
+
+    def upstream(middle: bytes) -> bytes:
+        lines = [b"long %d\n" % number for number in range(20)]
+        lines[10] = middle
+        return text(LINES, at30=b"".join(lines))
+
+    kernel = toys.kernel(TAG, {**BASE, "net/state.c": upstream(b"middle\n")})
+    found = opened(toys, kernel)
+    resolve(found, upstream(b"middle\n"))
+    assert desk_of(toys).settle(found, kernel, Silent()).missing == ()
+    assert toys.outcome(kernel).state is PatchState.REMEMBERED
+    other = {**BASE, "net/state.c": upstream(b"another\n")}
+    assert toys.outcome(toys.kernel("v7.1.13", other)).state is PatchState.CONFLICT
+
+
 def test_it_is_not_used_for_another_patch(known: ToyKernels) -> None:
     kernel = known.kernel("v7.1.13", {**UPSTREAM})
     known.patch(NAME, {**BASE}, {**PATCHED, "net/far.c": b"near\n"})

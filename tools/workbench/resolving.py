@@ -95,6 +95,12 @@ class Desk:
         if standoff is None:
             raise _nothing_to_do(halted, where)
         for outcome in halted.series.outcomes[:-1]:
+            if outcome.state is PatchState.CONFLICT and not outcome.patch.endswith(".patch"):
+                raise UsageError(
+                    f"{outcome.extension}: {outcome.patch}: {outcome.detail}",
+                    where=where,
+                    next_step="mend the [[restore]] in its extension.toml first",
+                )
             if outcome.state is PatchState.CONFLICT:
                 first = f"{outcome.extension}/{outcome.patch.rpartition('/')[2][:4]}"
                 raise UsageError(
