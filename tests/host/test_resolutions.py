@@ -175,10 +175,24 @@ def hunk(start: int, before: bytes, after: bytes) -> Hunk:
             [hunk(2, b"b\n", b"1\n"), hunk(3, b"b\n", b"2\n")],
             (b"a\nb\nb\n", b"a\n1\n2\n"),
         ),
+        (
+            b"x\nx\na\nb\nb\nb\n",
+            [hunk(1, b"a\n", b"A\n"), hunk(4, b"b\n", b"B\n")],
+            (b"x\nx\na\nb\nb\nb\n", b"x\nx\nA\nb\nb\nB\n"),
+        ),
         (b"", [hunk(0, b"", b"new\n")], (b"", b"new\n")),
         (b"a\n", [hunk(9, b"z\n", b"Z\n")], (b"a\nz\n", b"a\nZ\n")),
     ],
-    ids=["in place", "moved", "not found", "the nearest", "in order", "new file", "past the end"],
+    ids=[
+        "in place",
+        "moved",
+        "not found",
+        "the nearest",
+        "in order",
+        "as moved as the last",
+        "new file",
+        "past the end",
+    ],
 )
 def test_sides_are_the_text_as_the_hunks_expect_and_leave_it(
     text_now: bytes, hunks: list[Hunk], wanted: tuple[bytes, bytes]

@@ -324,6 +324,8 @@ def test_a_file_both_add(toys: ToyKernels) -> None:
     toys.patch(NAME, {**BASE}, {**BASE, "net/new.c": b"one\nours\nthree\n"})
     kernel = toys.kernel(TAG, {**BASE, "net/new.c": b"one\ntheirs\nthree\n"})
     found = opened(toys, kernel)
+    shown = (found.tree.folder / "net/new.c").read_bytes()
+    assert [shown.count(line) for line in (b"one\n", b"theirs\n", b"ours\n")] == [1, 1, 1]
     assert "AA net/new.c" in work(found).git("status", "--porcelain").splitlines()
     resolve(found, b"one\nboth\nthree\n", "net/new.c")
     desk(toys).settle(found, kernel, Silent())

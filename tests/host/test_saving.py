@@ -77,6 +77,15 @@ def test_what_was_merged_is_written_when_asked_for_and_only_once(toys: ToyKernel
     assert files_of(toys.paths.patches) == kept
 
 
+def test_what_was_merged_over_spaces_has_the_same_patch_id_and_is_not_written(
+    toys: ToyKernels,
+) -> None:
+    spaced = text(LINES, at28=LINES[27].replace(b" ", b"  "))
+    kernel = toys.kernel(TAG, {**BASE, "net/state.c": spaced})
+    assert toys.outcome(kernel).state is PatchState.THREE_WAY
+    assert save(toys, kernel, merged=True).files == ()
+
+
 def test_header_message_trailers_notes_and_signature_stay_byte_for_byte(toys: ToyKernels) -> None:
     file = toys.paths.patches / NAME
     text_before = file.read_text()
