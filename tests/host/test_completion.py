@@ -89,7 +89,8 @@ def test_a_fault_is_no_answer(paths: Paths) -> None:
 def test_whatever_is_named_a_tag_or_an_extension_is_completed(paths: Paths) -> None:
     """A verb of its own making must not forget it: options.py has what does it."""
     context = click.Context(cli.group, obj=lambda kind, word: completion.names(paths, kind, word))
-    wanted = {"tag", "tags", "tag_a", "tag_b", "extension", "only", "without", "flavour", "arch"}
+    arguments = {"tag", "tags", "tag_a", "tag_b", "extension", "names"}
+    wanted = arguments | {"only", "without", "flavour", "arch"}
     seen = set()
     for name in cli.verbs():
         command = cli.group.get_command(context, name)

@@ -172,6 +172,13 @@ def test_new_deleted_renamed_empty_and_mode_changed_files(toys: ToyKernels) -> N
     assert listed == makefile
 
 
+def test_a_file_that_both_add_is_a_conflict(toys: ToyKernels) -> None:
+    toys.patch(NAME, {**BASE}, {**BASE, "net/new.c": b"ours\n"})
+    outcome = toys.outcome(toys.kernel("v6.12.107", {**BASE, "net/new.c": b"theirs\n"}))
+    assert outcome.state is PatchState.CONFLICT
+    assert outcome.conflicts[0].kind == "both add the file"
+
+
 @pytest.mark.parametrize("there", [{"net/new.c/x": b"x\n"}, {"net": b"x\n"}])
 def test_a_new_file_does_not_push_a_directory_aside(
     tmp_path: Path, there: dict[str, bytes]

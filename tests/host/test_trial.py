@@ -57,6 +57,7 @@ class World:
     """What the steps find, and what they were asked for."""
 
     conflicts: set[str] = field(default_factory=set)
+    remembered: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     passes_unpatched: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
@@ -72,13 +73,18 @@ class World:
                 each.name,
                 "p",
                 "s",
-                PatchState.CONFLICT if each.name in self.conflicts else PatchState.CLEAN,
+                self.state(each.name),
                 detail="boo",
             )
             for each in kept
             if each.patches
         )
         return RebasedSeries(kernel, names, outcomes, "c", "+".join(names), "ref")
+
+    def state(self, name: str) -> PatchState:
+        if name in self.conflicts:
+            return PatchState.CONFLICT
+        return PatchState.REMEMBERED if name in self.remembered else PatchState.CLEAN
 
     def build(
         self, _p: Paths, _s: Store, request: build.BuildRequest, _pr: object
@@ -239,6 +245,15 @@ def test_a_conflict_takes_out_its_extension_and_those_that_require_it(
     assert made.series is not None
     assert {each.extension for each in made.series.outcomes} == {"a", "b", "c", "d"}
     assert "build d" in world.asked
+
+
+def test_a_resolution_that_was_remembered_is_judged_like_a_patch_and_told(
+    world: World, paths: Paths, tmp_path: Path
+) -> None:
+    world.remembered = {"a"}
+    made = try_it(paths, [extension("a", tmp_path), extension("b", tmp_path)])
+    assert states(made) == {"a": CellState.GREEN, "b": CellState.GREEN}
+    assert made.notes == ("a/p is in boo",)
 
 
 def test_nothing_is_built_when_everything_conflicts(

@@ -6,10 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from workbench.description import patch_number
 from workbench.linemap import Span, changes, followed
 from workbench.mergefile import Versions, merge_file
 from workbench.model import Conflict
 from workbench.upstream import Place
+from workbench.variants import since_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,15 +132,13 @@ class Explainer:
         return b"" if entry is None else self._store.cat_file(entry.oid)
 
 
-def remedy(kernel: Kernel, extension: Extension, base: KernelTag, name: str) -> str:
-    """Say which file to write for a patch made on ``base`` that does not go into a kernel."""
-    tag = kernel.tag
-    taken = {variant.since for variant in extension.variants}
-    series_start = type(tag).parse(tag.series)
-    fits = base.series != tag.series and series_start not in taken
-    since = series_start if fits else tag
+def remedy(kernel: Kernel, extension: Extension, base: KernelTag, path: Path) -> str:
+    """Say what to do about a patch made on ``base`` that does not go into a kernel."""
+    tag, name = kernel.tag, extension.name
+    since = since_for(extension, path, base, tag)
     return (
-        f"write patches/{extension.name}/since-{since}/{name} for {kernel.name} "
+        f"run 'kpw resolve {kernel.name} {name}/{patch_number(path)}', or "
+        f"write patches/{name}/since-{since}/{path.name} for {kernel.name} "
         f'and a table [variants."{since}"] with base = "{tag}" in extension.toml'
     )
 

@@ -9,6 +9,7 @@ The folder::
         0002-....patch
         since-v6.12/0001-....patch           replaces 0001 on v6.12 and later
         since-v6.12.90/0002-....patch        replaces 0002 on v6.12.90 and later 6.12.y
+        resolutions/0001-....resolution      conflicts of 0001 as they were resolved before
 
 ``extension.toml`` (a key that is not listed here is refused)::
 
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DESCRIPTION = "extension.toml"
+#: What is in it is told in :mod:`workbench.resolutions`.
+RESOLUTIONS = "resolutions"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _PATCH_NAME = re.compile(r"(\d{4})-[^/]+\.patch")
 _SINCE = "since-"
@@ -171,7 +174,8 @@ def _variants(folder: Path, read: _Description) -> tuple[Variant, ...]:
         for since, table in read.variants.items()
     }
     found = []
-    for entry in sorted(each for each in listing(folder) if each.is_dir()):
+    folders = (each for each in listing(folder) if each.is_dir() and each.name != RESOLUTIONS)
+    for entry in sorted(folders):
         since = _since(entry)
         if since not in bases:
             raise fault(where, f'variants."{since}"', f"missing for the folder {entry.name}/")

@@ -96,11 +96,15 @@ class Kernel:
 
 
 class PatchState(StrEnum):
-    """What became of one patch on one kernel; RESTORED and THERE are a ``[[restore]]``'s."""
+    """What became of one patch on one kernel; RESTORED and THERE are a ``[[restore]]``'s.
+
+    REMEMBERED conflicts, and is in because that conflict was resolved before.
+    """
 
     CLEAN = "clean"
     OFFSET = "offset"
     THREE_WAY = "3-way"
+    REMEMBERED = "remembered"
     UPSTREAM = "already upstream"
     RESTORED = "restored"
     THERE = "already there"

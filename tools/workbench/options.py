@@ -80,6 +80,12 @@ tag_argument = click.argument("tag", metavar="TAG", shell_complete=names_of(Kind
 tags_argument = click.argument(
     "tags", metavar="[TAG]...", nargs=-1, shell_complete=names_of(Kind.TAG)
 )
+optional_tag_argument = click.argument(
+    "tag", metavar="[TAG]", required=False, default="", shell_complete=names_of(Kind.TAG)
+)
+extensions_argument = click.argument(
+    "names", metavar="[EXT]...", nargs=-1, shell_complete=names_of(Kind.EXTENSION)
+)
 extension_argument = click.argument(
     "extension", metavar="[EXT]", required=False, shell_complete=names_of(Kind.EXTENSION)
 )

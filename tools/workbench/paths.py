@@ -94,3 +94,8 @@ class Paths:
     def runs(self) -> Path:
         """Logs and reports of past runs."""
         return self.state / "runs"
+
+    @cached_property
+    def resolve(self) -> Path:
+        """Conflicts somebody is at: ``<kernel>/<extension>-<number>/{tree,state.json}``."""
+        return self.state / "resolve"

@@ -3,7 +3,8 @@
 
 The result is what ``git am -3`` gives, patch by patch: first the patch as it
 stands (lines may have moved), then a 3-way merge from the files it was made
-on. A patch that is no good is left out and the next ones are still tried.
+on. A patch that is no good is left out and the next ones are still tried, unless
+that conflict was resolved before (:mod:`workbench.resolutions`).
 What an extension restores is a commit of its own before its first patch.
 """
 
@@ -26,7 +27,9 @@ from workbench.hunkwise import Hunkwise, is_all_there, share
 from workbench.model import Conflict, PatchOutcome, PatchState, RebasedSeries
 from workbench.patchfile import PatchFile, read_patch
 from workbench.progress import Progress, Silent
+from workbench.resolutions import Memory
 from workbench.restore import Restorer, Restoring
+from workbench.standoff import Referee, Standoff
 from workbench.threeway import Merge, Merger
 from workbench.upstream import Upstream
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from workbench.mailhead import Mail
     from workbench.model import Kernel, KernelTag
     from workbench.paths import Paths
+    from workbench.resolutions import Recalled
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,18 @@ class _Task:
             if path.parent.name.startswith("since-")
             else path.name
         )
+
+
+@dataclass(frozen=True)
+class Halted:
+    """A series up to one patch: how it stands there, None when the patch is in (or need not be).
+
+    The commit of ``series`` is what the patch does not go into.
+    """
+
+    series: RebasedSeries
+    patch: PatchFile
+    standoff: Standoff | None
 
 
 @dataclass(frozen=True)
@@ -102,18 +118,61 @@ def rebase(
     conflict is explained by the history of ``repo``, if it has the kernel.
     UsageError for a malformed patch, before anything is tried.
     """
+    tasks = [task for extension in extensions for task in _tasks(extension, kernel.tag)]
+    progress = progress or Silent()
+    obtain = obtain_base or _downloaded(paths, progress)
+    bench = _Bench(paths, store, extensions, obtain, repo)
+    ported, _ = _ported(bench, kernel, tasks, progress)
+    names = tuple(each.name for each in extensions)
+    return _written(store, series.ref_name(kernel, names), kernel, names, tasks, ported)
+
+
+def halt_at(
+    paths: Paths,
+    store: Store,
+    kernel: Kernel,
+    extensions: Sequence[Extension],
+    patch: Path,
+    progress: Progress | None = None,
+) -> Halted:
+    """Port the patches of ``extensions`` as :func:`rebase` does, up to and with one."""
     progress = progress or Silent()
     tasks = [task for extension in extensions for task in _tasks(extension, kernel.tag)]
-    obtain = obtain_base or _downloaded(paths, progress)
+    last = next(
+        at for at, task in enumerate(tasks) if isinstance(task, _Task) and task.patch.path == patch
+    )
+    del tasks[last + 1 :]
+    bench = _Bench(paths, store, extensions, _downloaded(paths, progress))
+    ported, standoffs = _ported(bench, kernel, tasks, progress)
+    names = tuple(each.name for each in extensions)
+    ref = f"refs/kpw/resolve/{kernel.name}/{names[-1]}-{patch.name[:4]}"
+    done = _written(store, ref, kernel, names, tasks, ported)
+    return Halted(done, read_patch(patch), standoffs.get(patch))
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What a port works with."""
+
+    paths: Paths
+    store: Store
+    extensions: Sequence[Extension]
+    obtain: Callable[[KernelTag], Kernel]
+    repo: Path | None = None
+
+
+def _ported(
+    bench: _Bench, kernel: Kernel, tasks: Sequence[_Task | Restoring], progress: Progress
+) -> tuple[list[_Ported], dict[Path, Standoff]]:
+    """Port patches; also return where those stood that did not go in."""
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
-        bases = Bases(store, extensions, Path(name), obtain)
-        porter = _Porter(store, Upstream(store, kernel, repo), bases, Path(name))
+        porter = _Porter(bench, kernel, Path(name))
         porter.tree.load(path for task in tasks for path in task.touched)
         ported = []
         for number, task in enumerate(tasks):
             progress.step(f"{kernel.name}: rebase", number, len(tasks))
             ported.append(porter.port(task))
-    return _written(store, kernel, tuple(each.name for each in extensions), tasks, ported)
+    return ported, porter.standoffs
 
 
 def _tasks(extension: Extension, tag: KernelTag) -> Iterator[_Task | Restoring]:
@@ -135,13 +194,13 @@ def _downloaded(paths: Paths, progress: Progress) -> Callable[[KernelTag], Kerne
 
 def _written(
     store: Store,
+    ref: str,
     kernel: Kernel,
     names: tuple[str, ...],
     tasks: Sequence[_Task | Restoring],
     ported: Sequence[_Ported],
 ) -> RebasedSeries:
     """Make the commits, and put outcomes beside them."""
-    ref = series.ref_name(kernel, names)
     pairs = list(zip(tasks, ported, strict=True))
     additions = [series.Addition(task.mail, each.changes) for task, each in pairs if each.changes]
     commits = series.write(store, kernel, ref, additions)
@@ -177,16 +236,20 @@ def _step(task: _Task | Restoring) -> Step:
 class _Porter:
     """Ports patches one after the other onto one growing tree."""
 
-    def __init__(self, store: Store, upstream: Upstream, bases: Bases, folder: Path) -> None:
-        self.tree = GrowingTree(store, upstream.kernel.tree, folder)
+    def __init__(self, bench: _Bench, kernel: Kernel, folder: Path) -> None:
+        store = bench.store
+        self.tree = GrowingTree(store, kernel.tree, folder)
+        self.standoffs: dict[Path, Standoff] = {}
         self._store = store
-        self._kernel = upstream.kernel
-        self._upstream = upstream
-        self._bases = bases
+        self._kernel = kernel
+        self._bases = Bases(store, bench.extensions, folder, bench.obtain)
         self._folder = folder
         self._merger = Merger(store, self.tree, folder)
         self._hunkwise = Hunkwise(store, self.tree, folder)
-        self._restorer = Restorer(store, self.tree, folder, bases.kernel)
+        self._upstream = Upstream(store, kernel, bench.repo)
+        self._referee = Referee(store, folder)
+        self._memory = Memory(store, self.tree, bench.paths.patches, folder)
+        self._restorer = Restorer(store, self.tree, folder, self._bases.kernel)
         self._left_behind: dict[str, str] = {}
         self._not_renamed: dict[str, str] = {}
         self._not_made: set[str] = set()
@@ -233,6 +296,11 @@ class _Porter:
         hunks = self._hunkwise.judge(whole, moved, merged=not left_out)
         if left_out and is_all_there(patch, hunks):
             return _Ported(PatchState.UPSTREAM, detail="each hunk of it is there", hunks=hunks)
+        if left_out:
+            standoff = self._referee.standoff(merge)
+            if recalled := self._memory.recall(task.extension.name, patch, standoff):
+                return self._remembered(recalled)
+            self.standoffs[patch.path] = standoff
         done = self._left_out(task, merge, footing) if left_out else self._put(task, merge)
         if done.state is PatchState.UPSTREAM:
             return done
@@ -248,6 +316,13 @@ class _Porter:
             return _Ported(PatchState.UPSTREAM, detail="merging it changes nothing")
         followed = (f"{old} is {new} here" for old, new in sorted(merge.followed.items()))
         return _Ported(PatchState.THREE_WAY, changes, detail="; ".join(followed))
+
+    def _remembered(self, recalled: Recalled) -> _Ported:
+        """Put a patch in as a conflict of the same kind was resolved before."""
+        changes = self.tree.put(recalled.after, str(recalled.path))
+        how = f"as resolved on {recalled.tag} ({recalled.path.name})"
+        detail = f"{how}; 'kpw prove' confirms it, then 'kpw save' keeps it"
+        return _Ported(PatchState.REMEMBERED, changes, detail=detail)
 
     def _moved(self, task: _Task, footing: Footing) -> dict[str, str]:
         """Say where the files went that the patch changes and the tree has not.
@@ -269,8 +344,7 @@ class _Porter:
     def _left_out(self, task: _Task, merge: Merge, footing: Footing) -> _Ported:
         """Report why a patch is not in, and remember what the next ones will miss."""
         work = partial(self._upstream.work, footing.tag)
-        name = task.patch.path.name
-        mend = remedy(self._kernel, task.extension, task.base, name)
+        mend = remedy(self._kernel, task.extension, task.base, task.patch.path)
         explainer = Explainer(self._store, self._folder, mend, work)
         conflicts = [each for clash in merge.clashes for each in explainer.explain(clash)]
         conflicts += [explainer.explain_gone(change, self._kernel.name) for change in merge.gone]

@@ -28,6 +28,7 @@ _STYLE: Final = {
     PatchState.CLEAN: "green",
     PatchState.OFFSET: "green",
     PatchState.THREE_WAY: "cyan",
+    PatchState.REMEMBERED: "bold yellow",
     PatchState.UPSTREAM: "blue",
     PatchState.RESTORED: "green",
     PatchState.THERE: "blue",

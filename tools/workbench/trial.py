@@ -18,7 +18,7 @@ from workbench import build, fitting, image, judge, rebase, selftest
 from workbench import evidence as memory
 from workbench.build import BuildRequest
 from workbench.errors import UsageError
-from workbench.model import BuildFailure, BuiltKernel
+from workbench.model import BuildFailure, BuiltKernel, PatchState
 from workbench.order import Red
 from workbench.prove import Evidence
 from workbench.reportlog import extension_of
@@ -107,7 +107,18 @@ def rebased(bench: Bench, course: Course) -> Course:
         return rebase.rebase(bench.paths, bench.store, kernel, kept, bench.progress)
 
     fit = fitting.fit(course.kept, port)
-    return replace(course, kept=fit.kept, refused=fit.refused, series=fit.series)
+    notes = tuple(
+        f"{each.extension}/{each.patch} is in {each.detail}"
+        for each in fit.series.outcomes
+        if each.state is PatchState.REMEMBERED
+    )
+    return replace(
+        course,
+        kept=fit.kept,
+        refused=fit.refused,
+        series=fit.series,
+        notes=course.notes + notes,
+    )
 
 
 def imaged(bench: Bench, course: Course) -> Course:

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is written back is only what changed, where it belongs, and looks as it did."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from test_resolving import (
+    BASE,
+    BOTH,
+    LINES,
+    NAME,
+    PATCHED,
+    TAG,
+    UPSTREAM,
+    desk,
+    opened,
+    resolve,
+    save,
+    text,
+)
+from test_resolving import toys as toys  # noqa: PLC0414 - a fixture
+
+from workbench import patchtext, saving
+from workbench.description import load
+from workbench.errors import UsageError
+from workbench.extensions import load_extensions, patches_for
+from workbench.gitstore import Store
+from workbench.model import Kernel, KernelTag, PatchState
+from workbench.patchfile import read_patch
+from workbench.paths import Paths
+from workbench.progress import Silent
+from workbench.rebase import rebase
+from workbench.variants import since_for, with_table
+
+if TYPE_CHECKING:
+    from toy_kernel import Files, ToyKernels
+
+NEAR: Files = {**BASE, "net/state.c": text(LINES, at28=b"upstream\n")}
+# What stands behind a hunk's second @@: some of the files were made without .gitattributes.
+_AFTER_HUNK = re.compile(rb"(?<=\d )@@ .*")
+REPO = Path(__file__).resolve().parents[2]
+
+
+def resolved(toys: ToyKernels, kernel: Kernel, data: bytes = BOTH) -> None:
+    found = opened(toys, kernel)
+    resolve(found, data)
+    assert desk(toys).settle(found, kernel, Silent()).missing == ()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder, by name."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("files", [BASE, NEAR, PATCHED], ids=["clean", "3-way", "upstream"])
+def test_nothing_is_written_when_nothing_changed(toys: ToyKernels, files: Files) -> None:
+    kernel = toys.kernel(TAG, {**files})
+    before = files_of(toys.paths.patches)
+    assert save(toys, kernel) == saving.Saved("e")
+    assert files_of(toys.paths.patches) == before
+
+
+def test_what_was_merged_is_written_when_asked_for_and_only_once(toys: ToyKernels) -> None:
+    kernel = toys.kernel(TAG, {**NEAR})
+    before = toys.rebase(kernel)
+    assert save(toys, kernel, merged=True).files != ()
+    after = toys.rebase(kernel)
+    assert (after.outcomes[0].state, after.tree) == (PatchState.CLEAN, before.tree)
+    kept = files_of(toys.paths.patches)
+    assert save(toys, kernel, merged=True).files == ()
+    assert files_of(toys.paths.patches) == kept
+
+
+def test_what_was_merged_over_spaces_has_the_same_patch_id_and_is_not_written(
+    toys: ToyKernels,
+) -> None:
+    spaced = text(LINES, at28=LINES[27].replace(b" ", b"  "))
+    kernel = toys.kernel(TAG, {**BASE, "net/state.c": spaced})
+    assert toys.outcome(kernel).state is PatchState.THREE_WAY
+    assert save(toys, kernel, merged=True).files == ()
+
+
+def test_header_message_trailers_notes_and_signature_stay_byte_for_byte(toys: ToyKernels) -> None:
+    file = toys.paths.patches / NAME
+    text_before = file.read_text()
+    head, _, rest = text_before.partition("\n---\n")
+    notes = "What changed in v2: nothing.\n\n"
+    stat = " net/state.c | 2 +-\n 1 file changed, 1 insertion(+), 1 deletion(-)\n\n"
+    diff, _, _ = rest.rpartition("-- \n")
+    end = f"\nbase-commit: {'1' * 40}\n"
+    sign = "-- \n2.39.5\n\n"
+    odd = head.replace("Date: Fri,", "X-Kept: as  it is\t\nDate: Fri,")
+    odd += "\nReviewed-by:  Bob   Doe <bob@example.org>"
+    file.write_text(
+        f"{odd}\n---\n{notes}{stat}{diff}{end}prerequisite-patch-id: {'2' * 40}\n{sign}"
+    )
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    resolved(toys, kernel)
+    (written,) = save(toys, kernel).files
+    now = written.read_text()
+    assert now.startswith(f"{odd}\n---\n{notes} net/other.c | 2 +-\n net/state.c | 2 +-\n")
+    assert now.endswith(f"\nbase-commit: {kernel.commit}\n-- \n2.39.5\n\n")
+    assert "prerequisite" not in now  # it stands on no other now
+    assert read_patch(written).mail == read_patch(file).mail
+    assert "\nindex " + "0" * 7 not in now
+    assert all(len(change.old_oid) == 40 for change in read_patch(written).changes)
+
+
+def test_the_diff_is_what_format_patch_writes(toys: ToyKernels) -> None:
+    attributes = b"*.c diff=cpp\n"
+    code = b"int f(void)\n{\nlabel:\n" + b"".join(b"\t" + line for line in LINES)
+    new = code.replace(LINES[29], b"patched\n")
+    before: Files = {".gitattributes": attributes, "a.c": code, "b.c": b"b\n", "run": b"#!\n"}
+    after: Files = {
+        ".gitattributes": attributes,
+        "a.c": new,
+        "net/b.c": b"b\n",
+        "run": ("100755", b"#!\n"),
+        "a/very/long/name/that/has/no/room/beside/the/statistics/of/format/patch.c": b"x\n",
+    }
+    toys.patch(NAME, before, after)
+    kernel = toys.kernel(TAG, before)
+    series = toys.rebase(kernel)
+    work_tree = toys.work_tree(kernel)
+    work_tree.git("checkout", "-q", "--detach", series.commit)
+    words = ("format-patch", "--stdout", "--full-index", "-1", "--no-signature")
+    wanted = work_tree.git(*words).partition("\n---\n")[2].strip()
+    (toys.root / "scratch").mkdir()
+    said = patchtext.body(toys.store, toys.root / "scratch", kernel.tree, series.tree)
+    assert said.decode().strip() == wanted
+    assert "@@ int f(void)" in wanted
+
+
+def test_the_description_keeps_comments_and_layout(toys: ToyKernels) -> None:
+    where = toys.paths.patches / "e" / "extension.toml"
+    before = where.read_text()
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    resolved(toys, kernel)
+    save(toys, kernel)
+    assert where.read_text() == f'{before}\n[variants."v6.12"]\nbase = "{TAG}"\n'
+    (variant,) = load(where.parent).variants
+    assert (str(variant.since), str(variant.base)) == ("v6.12", TAG)
+
+
+TOML = """\
+id = "E1"  # the first
+summary = "s"
+base = "v5.10.262"
+
+# Why 6.1.
+[variants."v6.1"]
+base = "v6.1.187" # pinned
+
+# Why 6.18.
+[variants.'v6.18']
+  base   =   "v6.18.15"
+
+[lint_not_applicable]
+no-ipv6 = "no reason"
+"""
+
+
+@pytest.mark.parametrize(
+    ("since", "base", "old", "new"),
+    [
+        (
+            "v6.12",
+            "v6.12.107",
+            "# pinned\n",
+            '# pinned\n\n[variants."v6.12"]\nbase = "v6.12.107"\n',
+        ),
+        (
+            "v5.15",
+            "v5.15.9",
+            "# Why 6.1.\n",
+            '[variants."v5.15"]\nbase = "v5.15.9"\n\n# Why 6.1.\n',
+        ),
+        ("v6.1", "v6.1.190", '"v6.1.187" # pinned', '"v6.1.190" # pinned'),
+        ("v6.18", "v6.18.20", '=   "v6.18.15"', '=   "v6.18.20"'),
+        ("v7.1", "v7.1.13", '15"\n', '15"\n\n[variants."v7.1"]\nbase = "v7.1.13"\n'),
+    ],
+    ids=["between", "before", "other base", "other quotes", "after"],
+)
+def test_a_table_is_put_in_order_among_the_others(
+    since: str, base: str, old: str, new: str
+) -> None:
+    assert TOML.count(old) == 1
+    tags = KernelTag.parse(since), KernelTag.parse(base)
+    assert with_table(TOML, *tags) == TOML.replace(old, new)
+
+
+def test_a_table_without_its_base_on_a_line_is_not_guessed_at() -> None:
+    tags = KernelTag.parse("v6.1"), KernelTag.parse("v6.1.190")
+    with pytest.raises(UsageError, match=r"extension\.toml:2: .* has no line 'base"):
+        with_table('id = "E"\n[variants."v6.1"]\n[[restore]]\nbase = "x"\n', *tags)
+
+
+def test_the_folder_is_that_of_the_series_or_of_the_tag_where_that_is_taken(
+    toys: ToyKernels,
+) -> None:
+    canonical = KernelTag.parse("v5.10.262")
+
+    def folder(tag: str, base: KernelTag = canonical) -> str:
+        (extension,) = load_extensions(toys.paths)
+        patch = toys.paths.patches / NAME
+        return str(since_for(extension, patch, base, KernelTag.parse(tag)))
+
+    assert folder("v6.12.107") == "v6.12"
+    assert folder("v5.10.270") == "v5.10.270"
+    assert folder("v7.2-rc3") == "v7.2-rc3"
+    toys.describe("e", '[variants."v6.12"]\nbase = "v6.12.107"\n')
+    (toys.paths.patches / "e" / "since-v6.12").mkdir()
+    assert folder("v6.12.120") == "v6.12.120"
+    assert folder("v6.12.107") == "v6.12"
+    assert folder("v7.1.13") == "v7.1"
+
+
+def test_no_other_imported_kernel_gets_another_tree(toys: ToyKernels) -> None:
+    """since-v6.12 would speak for 7.1, and since-v6.12.107 for 6.12.120: both keep what they have.
+
+    Else a resolution for an old kernel would silently undo what the patch
+    does on a younger one it still applies to.
+    """
+    young: Files = {**BASE, "net/third.c": b"x\n"}
+    others = [toys.kernel("v6.12.120", {**NEAR}), toys.kernel("v7.1.13", young)]
+    others.append(toys.kernel("v6.12.150", {**NEAR, **young}))
+    before = [toys.rebase(each).tree for each in others]
+    less: Files = {**UPSTREAM, "net/other.c": b"another file altogether\n"}
+    kernel = toys.kernel(TAG, less)
+    found = opened(toys, kernel)
+    resolve(found)
+    resolve(found, b"another file altogether\n", "net/other.c")
+    assert desk(toys).settle(found, kernel, Silent()).missing == ()
+    wanted = toys.rebase(kernel).tree
+    saved = save(toys, kernel)
+    folder = toys.paths.patches / "e"
+    assert saved.files == (folder / f"since-{TAG}" / "0001-x.patch",)
+    assert saved.kept == (folder / "since-v6.12.120" / "0001-x.patch",)
+    assert [toys.rebase(each).tree for each in others] == before
+    assert toys.rebase(kernel).tree == wanted
+
+
+def test_an_extension_with_a_conflict_is_left_as_it_is(toys: ToyKernels) -> None:
+    second = {**PATCHED, "net/far.c": b"near\n"}
+    toys.patch("e/0002-y.patch", {**PATCHED}, second)
+    kernel = toys.kernel(TAG, {**UPSTREAM, "net/far.c": b"elsewhere\n"})
+    resolved(toys, kernel)
+    before = files_of(toys.paths.patches)
+    assert [each.patch for each in save(toys, kernel).refused] == ["0002-y.patch"]
+    assert files_of(toys.paths.patches) == before
+
+
+def test_a_patch_is_saved_so_that_it_applies_without_the_extensions_it_does_not_require(
+    toys: ToyKernels,
+) -> None:
+    toys.describe("a")
+    toys.patch("a/0001-a.patch", {**BASE}, {**BASE, "net/state.c": text(LINES, at45=b"a\n")})
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    resolved(toys, kernel)
+    whole = toys.rebase(kernel)
+    assert whole.outcomes[-1].state is PatchState.REMEMBERED
+    save(toys, kernel)
+    assert toys.rebase(kernel).tree == whole.tree
+    shutil.rmtree(toys.paths.patches / "a")
+    assert toys.outcome(kernel).state is PatchState.CLEAN
+
+
+@pytest.mark.real
+def test_the_real_series_is_left_as_it_is_on_every_kernel_it_supports(tmp_path: Path) -> None:
+    there = Paths.default()
+    paths = Paths(tmp_path / "repo", there.cache, tmp_path / "state")
+    shutil.copytree(REPO / "patches", paths.patches)
+    before = files_of(paths.patches)
+    store = Store.open(paths)
+    for tag in ("v5.10.262", "v6.1.187", "v6.12.107", "v6.18.15", "v7.1.13"):
+        kernel = store.kernel(tag)
+        assert kernel is not None, f"{tag} is not imported: run 'kpw fetch {tag}'"
+        extensions = load_extensions(paths)
+        for extension in extensions:
+            bench = saving.Bench(paths, store, Silent())
+            saved = saving.save(bench, kernel, extensions, extension)
+            assert saved == saving.Saved(extension.name), tag
+    assert files_of(paths.patches) == before
+
+
+@pytest.mark.real
+def test_a_real_patch_comes_out_as_it_lies_there_on_the_kernel_it_was_made_on(
+    tmp_path: Path,
+) -> None:
+    there = Paths.default()
+    paths = Paths(REPO, there.cache, tmp_path / "state")
+    store = Store.open(paths)
+    extensions = load_extensions(paths)
+    bench = saving.Bench(paths, store, Silent())
+    seen = 0
+    for extension in extensions:
+        bases = {base for _, base in patches_for(extension, KernelTag.parse("v6.12.107"))}
+        for base in bases:
+            kernel = store.kernel(str(base))
+            assert kernel is not None
+            chain = [
+                each for each in extensions if each.name in {extension.name, *extension.requires}
+            ]
+            series = rebase(paths, store, kernel, chain)
+            clean = {
+                each.patch.rpartition("/")[2]
+                for each in series.outcomes
+                if each.state is PatchState.CLEAN
+            }
+            for new in saving._written_for(bench, kernel, extension, series, clean):
+                assert _AFTER_HUNK.sub(b"@@", new.data) == _AFTER_HUNK.sub(
+                    b"@@", new.path.read_bytes()
+                )
+                seen += 1
+    assert seen

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Write patches back as they came out of a rebase: only those that really changed.
+
+What a 3-way merge carries by itself needs no file of its own, and every
+kernel's folder would fill with text that says the same; ``merged`` asks for
+those too. A folder speaks for younger kernels as well; where one of those that
+are imported would come out otherwise, it keeps the patch it has. All of this
+is tried on a copy: the extension is written when the copy was read, and
+rebased to the same tree.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench import atomic, patchtext, rebase
+from workbench.description import DESCRIPTION, load
+from workbench.errors import InfraError, UsageError
+from workbench.extensions import patches_for, with_required
+from workbench.model import KernelTag, PatchState
+from workbench.patchfile import parse_patch, read_patch
+from workbench.resolutions import patch_id
+from workbench.variants import since_for, with_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workbench.declared import Extension
+    from workbench.gitstore import Store
+    from workbench.model import Kernel, PatchOutcome, RebasedSeries
+    from workbench.paths import Paths
+    from workbench.progress import Progress
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What saving works with; ``merged`` asks for what 3-way merges changed, too."""
+
+    paths: Paths
+    store: Store
+    progress: Progress
+    merged: bool = False
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What became of one extension.
+
+    ``files`` were written, ``kept`` are the old patches in folders of their
+    own, for kernels that would get the new ones otherwise. ``refused`` are
+    the patches that do not apply: nothing is written then.
+    """
+
+    extension: str
+    files: tuple[Path, ...] = ()
+    kept: tuple[Path, ...] = ()
+    refused: tuple[PatchOutcome, ...] = ()
+
+
+@dataclass(frozen=True)
+class _New:
+    """A patch file to write in the place of ``path``: its folder, its text, what it is made on."""
+
+    path: Path
+    since: KernelTag
+    base: KernelTag
+    data: bytes
+
+    @property
+    def name(self) -> str:
+        """Its place in the extension's folder."""
+        return f"since-{self.since}/{self.path.name}"
+
+
+def save(
+    bench: Bench, kernel: Kernel, extensions: Sequence[Extension], extension: Extension
+) -> Saved:
+    """Write one extension's patches for a kernel back; ``extensions`` are all there are.
+
+    The patches are those of the extension on what it requires, without the
+    rest of the series: a patch file has to apply without it.
+    """
+    if extension.base is None or not patches_for(extension, kernel.tag):
+        return Saved(extension.name)
+    chain = with_required(extensions, extension)
+    series = rebase.rebase(bench.paths, bench.store, kernel, chain, bench.progress)
+    if refused := tuple(each for each in series.outcomes if not each.state.applies):
+        return Saved(extension.name, refused=refused)
+    new = _changed(bench, kernel, extension, series)
+    if not new:
+        return Saved(extension.name)
+    with tempfile.TemporaryDirectory(prefix="kpw-save-") as name:
+        draft = _Draft(bench, extensions, extension, Path(name))
+        new, kept = _placed(draft, kernel, new)
+        draft.prove(kernel, series)
+    folder = bench.paths.patches / extension.name
+    _write(folder, [*new, *kept])
+    return Saved(
+        extension.name,
+        tuple(folder / each.name for each in new),
+        tuple(folder / each.name for each in kept),
+    )
+
+
+class _Draft:
+    """A copy of an extension with new files, to see what comes of them."""
+
+    def __init__(
+        self, bench: Bench, extensions: Sequence[Extension], extension: Extension, folder: Path
+    ) -> None:
+        self._bench = bench
+        self._chain = with_required(extensions, extension)
+        self._old = extension
+        self._new = extension
+        self._copy = folder / extension.name
+
+    def take(self, new: Sequence[_New]) -> None:
+        """Begin again from the extension as it is, with these files."""
+        if self._copy.exists():
+            shutil.rmtree(self._copy)
+        shutil.copytree(self._bench.paths.patches / self._old.name, self._copy)
+        _write(self._copy, new)
+        self._new = load(self._copy)
+
+    def displaced(self, kernel: Kernel) -> list[Kernel]:
+        """Return the other imported kernels, oldest first, whose tree would be another one.
+
+        Those the old patches do not apply to do not count.
+        """
+        store = self._bench.store
+        found = []
+        for tag in sorted(map(KernelTag.parse, store.tags())):
+            other = store.kernel(str(tag))
+            if other is None or tag == kernel.tag or not self._differs(tag):
+                continue
+            before = self.rebased(other, self._old)
+            if before.applies and before.tree != self.rebased(other, self._new).tree:
+                found.append(other)
+        return found
+
+    def _differs(self, tag: KernelTag) -> bool:
+        before, after = (patches_for(each, tag) for each in (self._old, self._new))
+        return [path.read_bytes() for path, _ in before] != [path.read_bytes() for path, _ in after]
+
+    def old_on(self, kernel: Kernel, new: Sequence[_New]) -> list[_New]:
+        """Return the old patches, as they come out on a kernel, that new ones would replace."""
+        chosen = {path for path, _ in patches_for(self._new, kernel.tag)}
+        names = {each.path.name for each in new if self._copy / each.name in chosen}
+        series = self.rebased(kernel, self._old)
+        found = _written_for(self._bench, kernel, self._old, series, names)
+        return [replace(each, since=kernel.tag) for each in found]
+
+    def rebased(self, kernel: Kernel, extension: Extension) -> RebasedSeries:
+        """Port the extension as it is given, after what it requires."""
+        chain = (*self._chain[:-1], extension)
+        bench = self._bench
+        return rebase.rebase(bench.paths, bench.store, kernel, chain, bench.progress)
+
+    def prove(self, kernel: Kernel, series: RebasedSeries) -> None:
+        """See that the new files give the same tree, and that none needs a resolution any more."""
+        again = self.rebased(kernel, self._new)
+        left = any(
+            each.state is PatchState.REMEMBERED and each.extension == self._new.name
+            for each in again.outcomes
+        )
+        if again.tree == series.tree and not left:
+            return
+        told = ", ".join(f"{each.patch}: {each.state}" for each in again.outcomes)
+        raise InfraError(
+            f"the patches as they would be saved do not give the same tree ({told})",
+            where=f"{self._new.name} on {kernel.name}",
+            next_step="nothing was written",
+        )
+
+
+def _placed(draft: _Draft, kernel: Kernel, new: list[_New]) -> tuple[list[_New], list[_New]]:
+    """Give each new patch its folder such that no other imported kernel gets another tree.
+
+    Also return the old patches that need a folder of their own for that.
+    """
+    draft.take(new)
+    displaced = draft.displaced(kernel)
+    if any(each.tag.series != kernel.tag.series for each in displaced):
+        # The start of the series speaks for younger ones: too much here.
+        new = [replace(each, since=kernel.tag) for each in new]
+        draft.take(new)
+        displaced = draft.displaced(kernel)
+    kept: list[_New] = []
+    while displaced:
+        kept += draft.old_on(displaced[0], new)
+        draft.take([*new, *kept])
+        first, displaced = displaced[0], draft.displaced(kernel)
+        if first in displaced:
+            raise InfraError(
+                f"what is saved for {kernel.name} would change {first.name}",
+                next_step="nothing was written; write the patches of both by hand",
+            )
+    return new, kept
+
+
+def _changed(
+    bench: Bench, kernel: Kernel, extension: Extension, series: RebasedSeries
+) -> list[_New]:
+    """Return the patches that came out otherwise than the file used for this kernel says."""
+    wanted = {PatchState.REMEMBERED, *([PatchState.THREE_WAY] if bench.merged else [])}
+    states = {
+        each.patch.rpartition("/")[2]: each.state
+        for each in series.outcomes
+        if each.extension == extension.name and each.state in wanted
+    }
+    found = []
+    for each in _written_for(bench, kernel, extension, series, set(states)):
+        diffs = (read_patch(each.path).diff, parse_patch(each.path, each.data).diff)
+        before, after = (patch_id(bench.store, diff) for diff in diffs)
+        # A conflict over spaces only is one all the same.
+        if before != after or states[each.path.name] is PatchState.REMEMBERED:
+            found.append(each)
+    return found
+
+
+def _written_for(
+    bench: Bench, kernel: Kernel, extension: Extension, series: RebasedSeries, names: set[str]
+) -> list[_New]:
+    """Write patches as they came out of a rebase."""
+    files = {path.name: (path, base) for path, base in patches_for(extension, kernel.tag)}
+    found = []
+    stands_on: list[str] = []
+    for outcome in series.outcomes:
+        if outcome.commit is None:
+            continue
+        trees = (f"{outcome.commit}~^{{tree}}", f"{outcome.commit}^{{tree}}")
+        with tempfile.TemporaryDirectory(prefix="kpw-save-") as folder:
+            text = patchtext.body(bench.store, Path(folder), *trees)
+        name = outcome.patch.rpartition("/")[2]
+        if outcome.extension == extension.name and name in names:
+            path, base = files[name]
+            patch = read_patch(path)
+            data = patchtext.rewritten(patch, text, kernel.commit, stands_on)
+            since = since_for(extension, path, base, kernel.tag)
+            found.append(_New(path, since, kernel.tag, data))
+        stands_on.append(patch_id(bench.store, text))
+    return found
+
+
+def _write(folder: Path, new: Sequence[_New]) -> None:
+    """Put patch files and their tables into an extension's folder; the description last."""
+    where = folder / DESCRIPTION
+    text = where.read_text(encoding="utf-8")
+    bases = {variant.since: variant.base for variant in load(folder).variants}
+    for each in new:
+        others = {path.name for path in (folder / f"since-{each.since}").glob("*.patch")}
+        if bases.get(each.since, each.base) != each.base and others - {each.path.name}:
+            raise UsageError(
+                f"since-{each.since}/ has other patches, made on {bases[each.since]}",
+                where=str(where),
+                next_step=f"move them to a folder of their own, or port them to {each.base}",
+            )
+        if bases.get(each.since) != each.base:
+            text = with_table(text, each.since, each.base)
+            bases[each.since] = each.base
+    for each in new:
+        file = folder / each.name
+        file.parent.mkdir(exist_ok=True)
+        atomic.write(file, each.data)
+    atomic.write(where, text.encode())
