@@ -24,6 +24,7 @@ _FAILED = re.compile(r"error: patch failed: (.+):(\d+)")
 _DOES_NOT_APPLY = re.compile(
     r"error: (?:.+: (?:patch does not apply|does not exist in index|already exists in index"
     r"|wrong type|does not match index)|affected file .+ is beyond a symbolic link"
+    r"|new mode .+ does not match old mode .+"
     r"|removal patch leaves file contents|repository lacks the necessary blob.*"
     # Both sides add the file: for --3way, git 2.39 looks for it in a work tree.
     r"|cannot read the current contents of .+)"
