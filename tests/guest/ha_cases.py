@@ -440,8 +440,7 @@ class BothActive(HaCase):
             return made
         made.net.tap.forget()
         made.revive("alice")
-        made.take("alice", 1)
-        made.expect_owners(alice="1", moon="2")
+        made.share(("alice", 1), alice="1", moon="2")
         return made
 
     @proof
@@ -587,10 +586,8 @@ class BothActiveApart(HaCase):
         made = running(made)
         expect_rekey(made, "moon", "carol")
         # Segment 1 goes there and back: by the plugin it is carol's too.
-        made.take("moon", 1)
-        made.expect_owners(alice="", moon="1,2")
-        made.take("alice", 1)
-        made.expect_owners(alice="1", moon="2")
+        made.share(("moon", 1), alice="", moon="1,2")
+        made.share(("alice", 1), alice="1", moon="2")
         for peer in PEERS:
             expect_state(made, "alice", peer, "ESTABLISHED")
             expect_state(made, "moon", peer, "PASSIVE")
