@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
@@ -18,6 +19,9 @@ from workbench import cli, completion
 from workbench.errors import ExitCode, UsageError
 from workbench.options import COMPLETE_VARIABLE, SHELLS, Kind
 from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPO = Path(cli.__file__).resolve().parents[2]
 
@@ -120,27 +124,68 @@ def test_there_is_no_script_for_another_shell() -> None:
         completion.script(Paths.default(), "tcsh")
 
 
-def test_bash_completes_by_any_path(tmp_path: Path) -> None:
-    """The script in a real bash, over a launcher in a folder with a space."""
+@pytest.fixture
+def sourced(tmp_path: Path) -> Callable[[str], str]:
+    """Give a shell's script over a launcher in a folder with a space."""
     launcher = tmp_path / "my checkout" / "tools" / "kpw"
     launcher.parent.mkdir(parents=True)
     launcher.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m workbench "$@"\n')
     launcher.chmod(0o755)
-    script = completion.script(Paths(tmp_path / "my checkout", tmp_path, tmp_path), "bash")
+    paths = Paths(tmp_path / "my checkout", tmp_path, tmp_path)
+    return lambda shell: completion.script(paths, shell)
+
+
+def run(tmp_path: Path, *words: str) -> str:
+    """Run a shell, which must be silent on stderr; return its stdout."""
+    env = os.environ | {
+        "PYTHONPATH": str(REPO / "tools"),
+        "KPW_CACHE": str(tmp_path / "cache"),
+        "HOME": str(tmp_path),
+        "TERM": "dumb",
+    }
+    done = subprocess.run(words, check=True, capture_output=True, text=True, env=env, timeout=120)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_bash_completes_by_any_path(tmp_path: Path, sourced: Callable[[str], str]) -> None:
     asks = """
         COMP_WORDS=('~/elsewhere/kpw' rebase --only virt); COMP_CWORD=3
         _kpw_completion '~/elsewhere/kpw'; echo "${COMPREPLY[*]}"
         complete -p kpw
     """
-    env = os.environ | {"PYTHONPATH": str(REPO / "tools"), "KPW_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        ["bash", "-c", script + asks], check=True, capture_output=True, text=True, env=env
-    )
-    assert done.stderr == ""
-    assert done.stdout.splitlines() == [
+    assert run(tmp_path, "bash", "-c", sourced("bash") + asks).splitlines() == [
         "virtual-ipv6",
         "complete -o nosort -F _kpw_completion kpw",
     ]
+
+
+def test_fish_completes(tmp_path: Path, sourced: Callable[[str], str]) -> None:
+    said = run(
+        tmp_path,
+        "fish",
+        "--no-config",
+        "--command",
+        sourced("fish") + '\ncomplete --do-complete "kpw rebase --only virt"\n',
+    )
+    assert said.startswith("virtual-ipv6\t"), said
+    assert said.count("\n") == 1, said
+
+
+def test_zsh_completes(tmp_path: Path, sourced: Callable[[str], str]) -> None:
+    """Its completion works only in a line that is being typed: in a terminal of zsh's own."""
+    (tmp_path / "script").write_text(sourced("zsh"))
+    types = f"""
+        zmodload zsh/zpty
+        zpty -b typed zsh -f -i
+        zpty -w typed 'autoload -U compinit; compinit -u -D; source {tmp_path}/script'
+        zpty -w typed 'bindkey "^I" complete-word; print rea''dy'
+        zpty -r typed seen '*ready*'
+        zpty -w -n typed $'kpw rebase --only virt\t'
+        zpty -r typed seen '*virtual-ipv6*' && print found
+        zpty -d typed
+    """
+    assert run(tmp_path, "zsh", "-f", "-c", types) == "found\n"
 
 
 def test_the_verb_prints_the_script(capsys: pytest.CaptureFixture[str]) -> None:
