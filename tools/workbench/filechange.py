@@ -159,9 +159,23 @@ class HeaderReader:
         old_oid, new_oid, mode = self._index()
         old_mode = self._found.get("old mode") or self._found.get("deleted file mode") or mode
         new_mode = self._found.get("new mode") or self._found.get("new file mode") or mode
+        self._check_words(kind)
+        if old_mode and new_mode and (old_mode == SYMLINK) != (new_mode == SYMLINK):
+            raise ValueError("a file becomes a link, or a link a file: git makes two changes of it")
         if bad := {old_mode, new_mode, ""} - _MODES - {""}:
             raise ValueError(f"mode {min(bad)!r} is none a kernel file has")
         return FileChange(self._line, kind, old, new, old_mode, new_mode, old_oid, new_oid)
+
+    def _check_words(self, kind: ChangeKind) -> None:
+        """Refuse lines that do not go with the others, which git may read otherwise than we."""
+        for word in ("rename", "copy"):
+            if kind != word and {f"{word} from", f"{word} to"} & set(self._found):
+                raise ValueError(f"a {word} needs two names")
+        old, new = self._found.get("old mode"), self._found.get("new mode")
+        if (old is None) != (new is None) or (old is not None and old == new):
+            raise ValueError("an old mode and a new mode go together, and differ")
+        if old is not None and kind in {ChangeKind.CREATE, ChangeKind.DELETE}:
+            raise ValueError(f"a {kind}d file cannot change its mode")
 
     def _kind(self) -> ChangeKind:
         kinds = [kind for word, kind in _KINDS.items() if word in self._found]

@@ -69,8 +69,12 @@ def read_mail(path: Path, lines: list[bytes]) -> tuple[Mail, int]:
 
 
 def refused(path: Path, line: int, what: str, next_step: str = _AGAIN) -> UsageError:
-    """Say what is wrong with a patch file, at a 1-based line."""
-    return UsageError(what, where=f"{path}:{line}", next_step=next_step)
+    """Say what is wrong with a patch file, at a 1-based line.
+
+    What is quoted from it must not speak to the terminal.
+    """
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in what)
+    return UsageError(shown, where=f"{path}:{line}", next_step=next_step)
 
 
 _Fields = dict[str, tuple[int, str]]
