@@ -91,6 +91,7 @@ def compare(root: Path, seed: int) -> list[PatchState]:
             series.append(toys.patch(f"e/{number:04}-x.patch", joined(base), joined(after)))
         base = after
     result = toys.rebase(kernel)
+    assert result == toys.rebase_by_git(kernel), seed
     work = toys.work_tree(kernel)
     ours = kernel.commit
     for outcome, patch in zip(result.outcomes, series, strict=True):
@@ -110,6 +111,28 @@ def compare(root: Path, seed: int) -> list[PatchState]:
 @pytest.mark.parametrize("seed", range(12))
 def test_a_random_series_becomes_the_tree_git_am_makes(tmp_path: Path, seed: int) -> None:
     compare(tmp_path, seed)
+
+
+@pytest.mark.parametrize("seed", range(100, 125))
+def test_a_series_of_lines_that_look_alike_comes_out_as_with_git_alone(
+    tmp_path: Path, seed: int
+) -> None:
+    """States, offsets, conflicts, commits and tree are the same."""
+    dice = random.Random(seed)
+    toys = ToyKernels(tmp_path)
+    words = [b"\n", b"}\n", b"\treturn 0;\n", b"a\n", b"b\n", b"c\n", b"d\n", b"e\n"]
+    base = {path: dice.choices(words, k=dice.randint(20, 90)) for path in WORDS}
+    toys.kernel("v5.10.262", joined(base))
+    kernel = toys.kernel("v6.12.107", joined(drifted(base, dice)))
+    toys.describe("e")
+    for number in range(1, 9):
+        after = patched(base, dice, f"patch{number}")
+        if after != base:
+            toys.patch(f"e/{number:04}-x.patch", joined(base), joined(after))
+        base = after
+    result = toys.rebase(kernel)
+    assert result.outcomes
+    assert result == toys.rebase_by_git(kernel)
 
 
 def kernels_at_hand() -> list[str]:

@@ -9,13 +9,14 @@ What an extension restores is a commit of its own before its first patch.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from workbench import series
-from workbench.bases import Bases
+from workbench.bases import Bases, downloaded
 from workbench.conflicts import Explainer
 from workbench.extensions import patches_for, restores_for
 from workbench.filechange import ChangeKind
@@ -94,16 +95,50 @@ def rebase(
     UsageError for a malformed patch, before anything is tried.
     """
     progress = progress or Silent()
-    tasks = [task for extension in extensions for task in _tasks(extension, kernel.tag)]
-    obtain = obtain_base or _downloaded(paths, progress)
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
-        porter = _Porter(store, kernel, Bases(store, extensions, Path(name), obtain), Path(name))
-        porter.tree.load(path for task in tasks for path in task.touched)
+        obtain = obtain_base or downloaded(paths, progress)
+        rebaser = Rebaser(store, extensions, Path(name), obtain)
+        number = len(rebaser.tasks(kernel))
+        done = itertools.count()
+        return rebaser.port(
+            kernel, lambda: progress.step(f"{kernel.name}: rebase", next(done), number)
+        )
+
+
+class Rebaser:
+    """Ports one series to any number of kernels; what they share is worked out once.
+
+    Two threads may port to two kernels at the same time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        extensions: Sequence[Extension],
+        folder: Path,
+        obtain: Callable[[KernelTag], Kernel],
+    ) -> None:
+        """``folder`` is scratch; ``obtain`` brings a kernel that is not in the store."""
+        self._store = store
+        self._extensions = extensions
+        self._folder = folder
+        self._bases = Bases(store, extensions, folder, obtain)
+
+    def tasks(self, kernel: Kernel) -> list[_Task | Restoring]:
+        """Return what is to be done on a kernel; UsageError for a malformed patch."""
+        return [task for each in self._extensions for task in _tasks(each, kernel.tag)]
+
+    def port(self, kernel: Kernel, tell: Callable[[], None]) -> RebasedSeries:
+        """Port the series to one kernel; ``tell`` is called before each patch."""
+        tasks = self.tasks(kernel)
         ported = []
-        for number, task in enumerate(tasks):
-            progress.step(f"{kernel.name}: rebase", number, len(tasks))
-            ported.append(porter.port(task))
-    return _written(store, kernel, tuple(each.name for each in extensions), tasks, ported)
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            porter = _Porter(self._store, kernel, self._bases, Path(name))
+            for task in tasks:
+                tell()
+                ported.append(porter.port(task))
+        names = tuple(each.name for each in self._extensions)
+        return _written(self._store, kernel, names, tasks, ported)
 
 
 def _tasks(extension: Extension, tag: KernelTag) -> Iterator[_Task | Restoring]:
@@ -111,16 +146,6 @@ def _tasks(extension: Extension, tag: KernelTag) -> Iterator[_Task | Restoring]:
         yield Restoring(extension, restore)
     for path, base in patches_for(extension, tag):
         yield _Task(extension, read_patch(path), base)
-
-
-def _downloaded(paths: Paths, progress: Progress) -> Callable[[KernelTag], Kernel]:
-    def obtain(tag: KernelTag) -> Kernel:
-        from workbench import source
-
-        progress.note(f"{tag} is needed too: a patch was made on it, or files come back from it")
-        return source.obtain(paths, str(tag), repo=None, progress=progress)
-
-    return obtain
 
 
 def _written(
@@ -150,7 +175,7 @@ def _written(
         for task, each in pairs
     )
     commit = commits[-1] if commits else kernel.commit
-    tree = store.git("rev-parse", f"{commit}^{{tree}}") if commits else kernel.tree
+    tree = store.tree_of(commit) if commits else kernel.tree
     return RebasedSeries(kernel, names, outcomes, commit, tree, ref)
 
 
@@ -163,7 +188,7 @@ class _Porter:
         self._kernel = kernel
         self._bases = bases
         self._folder = folder
-        self._merger = Merger(store, self.tree, folder)
+        self._merger = Merger(store, self.tree, bases.sides, folder)
         self._restorer = Restorer(store, self.tree, folder, bases.kernel)
         self._left_behind: dict[str, str] = {}
         self._not_renamed: dict[str, str] = {}
