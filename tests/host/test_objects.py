@@ -12,11 +12,13 @@ from toy_kernel import ToyKernels
 from workbench import indexfile, looseobject
 from workbench.errors import InfraError
 from workbench.gitapply import Entry, SmallIndex
-from workbench.treeobject import EMPTY, ChangingTree
+from workbench.treeobject import ChangingTree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+#: The tree without a file, which git knows in every store.
+EMPTY = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 #: Git sorts "a" as a directory after "a-b" and "a.c", and as a file before them.
 PATHS = ["a/x", "a-b", "a.c", "a0", "b", "b/c/d", "b/c/e", "b.d/x", "ä/ö", "z/y/x/w", "z/y/v"]
 

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING
 
 from workbench.applying import Sides
 from workbench.extensions import patches_for, restores_for, with_required
-from workbench.gitapply import Entry
+from workbench.gitapply import Entry, SmallIndex
 from workbench.growing import GrowingTree
 from workbench.model import KernelTag
 from workbench.patchfile import PatchFile, read_patch
 from workbench.restore import Restorer
-from workbench.treeobject import EMPTY, ChangingTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -132,7 +131,7 @@ class Bases:
         """Let git find renames between two sets of files."""
         if not added:
             return {}
-        before, after = (ChangingTree(self._store, EMPTY).write(files) for files in (gone, added))
+        before, after = self._small_tree("gone", gone), self._small_tree("added", added)
         words = ("-r", "-z", "-M50%", "-l0", "--diff-filter=R", "--name-status")
         found = self._store.git("diff-tree", *words, before, after).split("\0")
         return dict(zip(found[1::3], found[2::3], strict=False))
@@ -202,6 +201,14 @@ class Bases:
                 for head, path in zip(heads, listed[1::2], strict=False)
             }
         return self._added[key]
+
+    def _small_tree(self, name: str, files: Mapping[str, Entry]) -> str:
+        # By git, since these may be all that came in five years: it need not read their blobs.
+        file = self._folder / f"{name}-index"
+        file.unlink(missing_ok=True)
+        index = SmallIndex(self._store, file)
+        index.put(files)
+        return index.write_tree()
 
 
 def _made_on(patch: PatchFile, oids: Mapping[str, str]) -> PatchFile:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from workbench.gitstore import Store
 
 DIRECTORY = "40000"
-#: The tree without a file; git knows it in every store.
-EMPTY = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _RECORD = re.compile(rb"([0-7]+) ([^\0]+)\0")
 
 
