@@ -63,7 +63,7 @@ def guess(
     if not wanted:
         return None
     for tag in sorted(commits):
-        tree = GrowingTree(store, store.git("rev-parse", f"{commits[tag]}^{{tree}}"), scratch)
+        tree = GrowingTree(store, store.tree_of(commits[tag]), scratch)
         found = {path: tree.file(path) for path in wanted}
         if all(entry and entry.oid.startswith(wanted[path]) for path, entry in found.items()):
             files = "the file" if len(wanted) == 1 else f"all {len(wanted)} files"
