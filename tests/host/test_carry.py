@@ -63,6 +63,15 @@ def test_each_is_as_by_itself_and_in_the_order_asked(toys: ToyKernels) -> None:
     ]
 
 
+def test_patches_of_unknown_blobs_are_as_by_themselves(toys: ToyKernels) -> None:
+    for patch in (toys.paths.patches / "e").glob("*.patch"):
+        patch.write_text(patch.read_text().replace("\nindex ", "\nindex dead"))
+    asked = kernels(toys)
+    done = carried(toys, asked)
+    assert done == [toys.rebase(kernel) for kernel in asked]
+    assert {each.inferred_base for series in done for each in series.outcomes} == {"", "v5.10.262"}
+
+
 def test_none_is_nothing(toys: ToyKernels) -> None:
     assert carried(toys, []) == []
 
