@@ -198,7 +198,9 @@ def test_a_patch_that_does_not_fit_its_base_is_told(
     inbox.toys.kernel("v6.12.40", {**BASE, "net/state.c": text(LINES, at50=b"upstream\n")})
     words = ("--into", "e", "--base", "v6.12.40")
     assert inbox.kpw(inbox.mbox(inbox.one, inbox.two), *words) == ExitCode.CONFLICT
-    assert "net: say second: does not apply to v6.12.40 at net/state.c:" in capsys.readouterr().out
+    assert (
+        "net: say second: does not apply to v6.12.40 at net/state.c:47" in capsys.readouterr().out
+    )
     assert inbox.entries() == before
 
 

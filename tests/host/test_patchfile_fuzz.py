@@ -26,7 +26,7 @@ from workbench.treepath import leads_outside, outside
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from workbench.model import Kernel
+    from workbench.model import Kernel, RebasedSeries
 
 PATCHES = Path(__file__).parents[2] / "patches"
 MUTANTS, REBASED = 10_000, 250
@@ -303,14 +303,11 @@ def test_what_the_reader_takes_is_rebased_and_stays_in_the_store(
 
 
 def rebased(toys: ToyKernels, kernel: Kernel, name: str) -> str:
-    """Port one mutant: a finding or a UsageError; the result leads nowhere else."""
-    try:
-        series = toys.rebase(kernel)
-    except UsageError:
+    """Port one mutant: a finding or a UsageError, git's own; the result leads nowhere else."""
+    series, by_git = (result(port, kernel, name) for port in (toys.rebase, toys.rebase_by_git))
+    assert series == by_git, name
+    if isinstance(series, str):
         return "refused"
-    except BaseException as error:
-        error.add_note(name)
-        raise
     listed = toys.store.git("ls-tree", "-r", "-z", series.tree)
     for record in filter(None, listed.split("\0")):
         head, path = record.split("\t", 1)
@@ -319,3 +316,15 @@ def rebased(toys: ToyKernels, kernel: Kernel, name: str) -> str:
             target = (toys.content(series.tree, path) or b"").decode(errors="replace")
             assert not leads_outside(path, target), (name, path)
     return str(series.outcomes[0].state)
+
+
+def result(
+    port: Callable[[Kernel], RebasedSeries], kernel: Kernel, name: str
+) -> RebasedSeries | str:
+    try:
+        return port(kernel)
+    except UsageError as error:
+        return str(error)
+    except BaseException as error:
+        error.add_note(name)
+        raise

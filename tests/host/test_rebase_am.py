@@ -97,6 +97,7 @@ def compare(root: Path, seed: int, *, hidden: bool = False) -> list[PatchState]:
     for patch, said in zip(series, texts, strict=True):
         patch.write_text(said.replace("\nindex ", "\nindex dead") if hidden else said)
     result = toys.rebase(kernel)
+    assert result == toys.rebase_by_git(kernel), seed
     for patch, said in zip(series, texts, strict=True):
         patch.write_text(said)
     work = toys.work_tree(kernel)
@@ -125,6 +126,28 @@ def test_a_random_series_with_unknown_blobs_becomes_the_same_tree(
     tmp_path: Path, seed: int
 ) -> None:
     compare(tmp_path, seed, hidden=True)
+
+
+@pytest.mark.parametrize("seed", range(100, 125))
+def test_a_series_of_lines_that_look_alike_comes_out_as_with_git_alone(
+    tmp_path: Path, seed: int
+) -> None:
+    """States, offsets, conflicts, commits and tree are the same."""
+    dice = random.Random(seed)
+    toys = ToyKernels(tmp_path)
+    words = [b"\n", b"}\n", b"\treturn 0;\n", b"a\n", b"b\n", b"c\n", b"d\n", b"e\n"]
+    base = {path: dice.choices(words, k=dice.randint(20, 90)) for path in WORDS}
+    toys.kernel("v5.10.262", joined(base))
+    kernel = toys.kernel("v6.12.107", joined(drifted(base, dice)))
+    toys.describe("e")
+    for number in range(1, 9):
+        after = patched(base, dice, f"patch{number}")
+        if after != base:
+            toys.patch(f"e/{number:04}-x.patch", joined(base), joined(after))
+        base = after
+    result = toys.rebase(kernel)
+    assert result.outcomes
+    assert result == toys.rebase_by_git(kernel)
 
 
 def kernels_at_hand() -> list[str]:

@@ -8,11 +8,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from toy_kernel import Files, ToyKernels, makefile, numbered, text
+from toy_kernel import Files, ToyKernels, makefile, numbered, offline, text
 
 from workbench import clone, process, report_series
+from workbench.carry import rebase_all
 from workbench.errors import InfraError
 from workbench.explained import UpstreamWork
+from workbench.extensions import load_extensions
 from workbench.gitstore import Store
 from workbench.progress import Silent
 
@@ -194,7 +196,13 @@ def test_the_users_clone_names_the_commits_though_one_alone_is_copied(
     other.describe("e")
     other.patch(NAME, {**BASE}, {PATH: text(LINES, at30=b"patched\n")})
     kernel = taken(other, repo, "main")
-    assert subjects(other.rebase(kernel, repo)) == ["change the state"]
+    alone = other.rebase(kernel, repo)
+    assert subjects(alone) == ["change the state"]
+    loaded = load_extensions(other.paths)
+    together = rebase_all(
+        other.paths, other.store, [kernel], loaded, obtain_base=offline, repo=repo
+    )
+    assert together == [alone]
     # Without the clone the tags must do: the store has no more than the commit itself.
     assert work(other.rebase(kernel)).between == (("v5.10.262", kernel.name),)
     assert toys.store.path != other.store.path

@@ -6,7 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from workbench import process
+import pytest
+
+from workbench import applying, process
 from workbench.errors import InfraError
 from workbench.extensions import load_extensions
 from workbench.gitapply import Entry, SmallIndex
@@ -122,7 +124,13 @@ class ToyKernels:
     def rebase(self, kernel: Kernel, repo: Path | None = None) -> RebasedSeries:
         """Port everything under patches/; a base that is not in the store is a fault."""
         extensions = load_extensions(self.paths)
-        return rebase(self.paths, self.store, kernel, extensions, obtain_base=_offline, repo=repo)
+        return rebase(self.paths, self.store, kernel, extensions, obtain_base=offline, repo=repo)
+
+    def rebase_by_git(self, kernel: Kernel) -> RebasedSeries:
+        """Port everything with each patch applied and merged by ``git apply``."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(applying, "plain", lambda *_: False)
+            return self.rebase(kernel)
 
     def outcome(self, kernel: Kernel) -> PatchOutcome:
         """Port the only patch there is."""
@@ -173,5 +181,6 @@ class WorkTree:
         return self.git("rev-parse", "HEAD^{tree}")
 
 
-def _offline(tag: KernelTag) -> Kernel:
+def offline(tag: KernelTag) -> Kernel:
+    """Stand for the way a base is obtained that is not in the store."""
     raise InfraError(f"{tag} is not in the toy store")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What patches were made on: the files a 3-way merge starts from, and where files went.
 
+One is shared by all kernels a series is ported to, which may be at the same time.
+
 A patch names the blobs it was made on. They are in the store when its base
 kernel is; for the later patches of a series only once the earlier ones were
 applied to that base, which is done here when a merge asks for it. When they
@@ -9,9 +11,12 @@ are nowhere, the imported kernel the patch applies to stands in for its base.
 
 from __future__ import annotations
 
+import re
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from workbench.applying import Sides
 from workbench.extensions import patches_for, restores_for, with_required
 from workbench.gitapply import Entry, SmallIndex
 from workbench.growing import GrowingTree
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from workbench.declared import Extension
     from workbench.gitstore import Store
     from workbench.model import Kernel
+    from workbench.paths import Paths
+    from workbench.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,12 @@ class Bases:
         self._extensions = extensions
         self._folder = folder
         self._obtain = obtain
+        self.sides = Sides(store)
+        self._guard = threading.RLock()
         self._kernels: dict[KernelTag, Kernel] = {}
+        self._here: set[str] = set()
         self._made_on: dict[tuple[str, KernelTag, KernelTag], dict[Path, dict[str, str]]] = {}
-        self._added: dict[tuple[str, str], dict[str, Entry]] = {}
+        self._added: dict[tuple[str, str, tuple[str, ...]], dict[str, Entry]] = {}
 
     def footing(self, patch: PatchFile, extension: Extension, base: KernelTag) -> Footing:
         """Find what a patch was made on; without its blobs, the known kernel it applies to.
@@ -68,6 +78,10 @@ class Bases:
         """
         if self.have_blobs(patch):
             return Footing(patch, base)
+        with self._guard:
+            return self._worked_out(patch, extension, base)
+
+    def _worked_out(self, patch: PatchFile, extension: Extension, base: KernelTag) -> Footing:
         made_on = self._materialised(extension, base, base).get(patch.path)
         if self.have_blobs(patch):
             return Footing(patch, base)
@@ -94,18 +108,22 @@ class Bases:
         Those of the same name or folder are asked first: to compare with all
         of them takes seconds.
         """
-        source = self.kernel(base)
+        with self._guard:
+            return self._moved(paths, self.kernel(base), kernel)
+
+    def _moved(self, paths: Iterable[str], source: Kernel, kernel: Kernel) -> dict[str, str]:
         tree = GrowingTree(self._store, source.tree, self._folder)
         gone = {path: entry for path in paths if (entry := tree.file(path))}
         if not gone:
             return {}
-        added = self._added_files(source, kernel)
-        places = {place for path in gone for place in _places(path)}
-        near = {path: added[path] for path in added if not places.isdisjoint(_places(path))}
+        near = self._added_files(
+            source, kernel, tuple(spec for path in gone for spec in _near(path))
+        )
         found = self._renamed(gone, near)
         rest = {path: entry for path, entry in gone.items() if path not in found}
         if rest:
             taken = set(found.values())
+            added = self._added_files(source, kernel)
             found |= self._renamed(rest, {path: added[path] for path in added if path not in taken})
         return found
 
@@ -124,17 +142,20 @@ class Bases:
         return all(oid and self._known(oid) for oid in needed)
 
     def _known(self, oid: str) -> bool:
-        try:
-            self._store.cat_file(oid)
-        except KeyError:
-            return False
+        if oid not in self._here:
+            try:
+                self._store.cat_file(oid)
+            except KeyError:
+                return False
+            self._here.add(oid)
         return True
 
     def kernel(self, tag: KernelTag) -> Kernel:
         """Return a kernel that patches were made on or files come back from; obtained once."""
-        if tag not in self._kernels:
-            self._kernels[tag] = self._store.kernel(str(tag)) or self._obtain(tag)
-        return self._kernels[tag]
+        with self._guard:
+            if tag not in self._kernels:
+                self._kernels[tag] = self._store.kernel(str(tag)) or self._obtain(tag)
+            return self._kernels[tag]
 
     def _materialised(
         self, extension: Extension, base: KernelTag, on: KernelTag
@@ -166,22 +187,23 @@ class Bases:
         self._made_on[key] = made_on
         return made_on
 
-    def _added_files(self, base: Kernel, kernel: Kernel) -> dict[str, Entry]:
-        """Return the files that came since the base."""
-        key = base.tree, kernel.tree
+    def _added_files(
+        self, base: Kernel, kernel: Kernel, specs: tuple[str, ...] = ()
+    ) -> dict[str, Entry]:
+        """Return the files that came since the base: all of them, or those of some pathspecs."""
+        key = base.tree, kernel.tree, specs
         if key not in self._added:
-            listed = self._store.git(
-                "diff-tree", "-r", "-z", "--no-renames", "--diff-filter=A", *key
-            )
-            words = listed.split("\0")
-            heads = (head.split(" ") for head in words[0::2] if head)
+            words = ("-r", "-z", "--no-renames", "--diff-filter=A", base.tree, kernel.tree)
+            listed = self._store.git("diff-tree", *words, "--", *specs).split("\0")
+            heads = (head.split(" ") for head in listed[0::2] if head)
             self._added[key] = {
                 path: Entry(head[1], head[3])
-                for head, path in zip(heads, words[1::2], strict=False)
+                for head, path in zip(heads, listed[1::2], strict=False)
             }
         return self._added[key]
 
     def _small_tree(self, name: str, files: Mapping[str, Entry]) -> str:
+        # By git, since these may be all that came in five years: it need not read their blobs.
         file = self._folder / f"{name}-index"
         file.unlink(missing_ok=True)
         index = SmallIndex(self._store, file)
@@ -198,7 +220,19 @@ def _made_on(patch: PatchFile, oids: Mapping[str, str]) -> PatchFile:
     return replace(patch, changes=tuple(changes))
 
 
-def _places(path: str) -> tuple[str, str]:
-    """Return a file's folder and, so that the two cannot be confused, its own name."""
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/", name
+def downloaded(paths: Paths, progress: Progress) -> Callable[[KernelTag], Kernel]:
+    """Return how a base that is not in the store is obtained: like any other kernel."""
+
+    def obtain(tag: KernelTag) -> Kernel:
+        from workbench import source
+
+        progress.note(f"{tag} is needed too: a patch was made on it, or files come back from it")
+        return source.obtain(paths, str(tag), repo=None, progress=progress)
+
+    return obtain
+
+
+def _near(path: str) -> tuple[str, str]:
+    """Return the pathspecs of a file's folder, and of its name in any other."""
+    folder, slash, name = (re.sub(r"([\\*?\[])", r"\\\1", part) for part in path.rpartition("/"))
+    return f":(glob){folder}{slash}*", f":(glob)**/{name}"

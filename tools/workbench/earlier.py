@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from workbench import series
-from workbench.errors import InfraError, UsageError
+from workbench.errors import UsageError
 from workbench.exportfolder import COVER, QUILT_SERIES
 from workbench.growing import GrowingTree
 from workbench.patchfile import read_patch
@@ -78,10 +78,9 @@ def in_folder(store: Store, folder: Path) -> Earlier:
     """Make commits of an exported folder's patches; UsageError says which does not apply."""
     files = _patches(folder)
     base = _stated_base(store, folder, files)
-    tree = store.git("rev-parse", f"{base.commit}^{{tree}}")
     additions = []
     with tempfile.TemporaryDirectory(prefix="kpw-earlier-") as scratch:
-        growing = GrowingTree(store, tree, Path(scratch))
+        growing = GrowingTree(store, base.tree, Path(scratch))
         for file in files:
             patch = read_patch(file)
             applied, changes = growing.apply(patch)
@@ -145,10 +144,7 @@ def _committed(store: Store, base: Kernel, additions: list[series.Addition]) -> 
     """Write the commits; their ref is named after them, since nobody knows their version."""
     said = "\0".join(f"{each.mail}{_listed(each.changes)}" for each in additions)
     digest = hashlib.sha256(said.encode()).hexdigest()[:16]
-    commits = series.write(store, base, f"{_EXPORT}given/{base.name}/{digest}", additions)
-    if not commits:
-        raise InfraError("wrote no commit", where="git fast-import")
-    return commits[-1]
+    return series.write(store, base, f"{_EXPORT}given/{base.name}/{digest}", additions)[-1]
 
 
 def _listed(changes: Mapping[str, Entry | None]) -> str:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from workbench import indexfile
 from workbench.errors import InfraError, UsageError
 
 if TYPE_CHECKING:
@@ -62,29 +63,28 @@ class SmallIndex:
     def __init__(self, store: Store, file: Path) -> None:
         """Use ``file`` as the index; it need not exist."""
         self._store = store
+        self._file = file
         self._env = {"GIT_INDEX_FILE": str(file)}
 
     def put(self, entries: Mapping[str, Entry | None]) -> None:
         """Set entries; None takes one out."""
-        if not entries:
-            return
-        records = (
-            f"{entry.mode} {entry.oid}\t{path}" if entry else f"0 {'0' * 40}\t{path}"
-            for path, entry in entries.items()
-        )
-        text = "".join(f"{record}\0" for record in records)
-        self._store.git("update-index", "-z", "--index-info", input=text.encode(), env=self._env)
+        kept = [record for record in self._records() if record[0] not in entries]
+        kept += [(path, *entry, 0) for path, entry in entries.items() if entry]
+        self._file.write_bytes(indexfile.pack(kept))
 
     def stages(self) -> dict[str, dict[int, Entry]]:
         """Return every path with its entry at each stage (0: merged; 1 base, 2 ours, 3 theirs)."""
-        listed = self._store.git("ls-files", "--stage", "-z", env=self._env)
         found: dict[str, dict[int, Entry]] = {}
-        for record in listed.split("\0"):
-            if record:
-                head, path = record.split("\t", 1)
-                mode, oid, stage = head.split(" ")
-                found.setdefault(path, {})[int(stage)] = Entry(mode, oid)
+        for path, mode, oid, stage in self._records():
+            found.setdefault(path, {})[stage] = Entry(mode, oid)
         return found
+
+    def _records(self) -> list[indexfile.Record]:
+        try:
+            data = self._file.read_bytes()
+        except FileNotFoundError:
+            return []
+        return list(indexfile.unpack(data, str(self._file)))
 
     def write_tree(self) -> str:
         """Write the entries as a tree; its id."""

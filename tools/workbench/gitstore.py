@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import filelock
 
+from workbench import looseobject
 from workbench.errors import InfraError
 from workbench.model import Kernel
 from workbench.progress import Silent
@@ -38,6 +40,7 @@ IDENTITY = ("Kernel Patch Workbench", "workbench@localhost")
 #: Default date of a commit (2020-01-01), for what has no date of its own.
 EPOCH = "1577836800 +0000"
 
+_RELEASE = re.compile(r"v\d+\.\d+(\.\d+)?(-rc\d+)?")
 _CONFIG = {
     # Nothing may repack or prune behind a running rebase or import.
     "gc.auto": "0",
@@ -55,6 +58,14 @@ _CONFIG = {
     "core.autocrlf": "false",
     "core.quotePath": "true",
 }
+
+
+class _Object(NamedTuple):
+    """An object of the store; ``kind`` is git's word for it."""
+
+    oid: str
+    kind: bytes
+    data: bytes
 
 
 class Store:
@@ -164,17 +175,17 @@ class Store:
 
         KeyError when there is no such object. About 0.1 ms a call.
         """
-        return self._object(name)[1]
+        return self._ask(name).data
 
     def read_file(self, treeish: str, path: str) -> bytes | None:
         """Return the bytes of a file in a tree, None when there is no such file."""
         try:
-            kind, data = self._object(f"{treeish}:{path}")
+            found = self._ask(f"{treeish}:{path}")
         except KeyError:
             return None
-        return data if kind == b"blob" else None
+        return found.data if found.kind == b"blob" else None
 
-    def _object(self, name: str) -> tuple[bytes, bytes]:
+    def _ask(self, name: str) -> _Object:
         if "\n" in name:
             raise KeyError(name)
         with self._guard:
@@ -182,7 +193,7 @@ class Store:
                 self._git = _git(self.path)
                 self._git.update_environment(GIT_DIR=str(self.path), **_fixed())
             try:
-                _, kind, _, data = self._git.get_object_data(name)
+                oid, kind, _, data = self._git.get_object_data(name)
             except ValueError:
                 raise KeyError(name) from None
             except BaseException:
@@ -190,13 +201,34 @@ class Store:
                 self._git.clear_cache()
                 self._git = None
                 raise
-        return kind, data
+        return _Object(oid.decode(), kind, data)
+
+    def must_read(self, oid: str) -> bytes:
+        """Return the bytes of an object that a tree of the store names; InfraError without it."""
+        try:
+            return self.cat_file(oid)
+        except KeyError as error:
+            raise InfraError(
+                f"object {oid} is missing",
+                where=str(self.path),
+                next_step="move the store away and run again",
+            ) from error
+
+    def require(self, oid: str) -> None:
+        """Raise InfraError unless the store has an object of this id."""
+        if not looseobject.place(self.path, oid).exists():
+            self.must_read(oid)
 
     def has(self, name: str) -> bool:
         """Tell whether a kernel of this name is complete in the store."""
         return self._ref(name) is not None
 
     def _ref(self, name: str) -> str | None:
+        # A release needs no start of git; another name may mean something to cat-file.
+        if _RELEASE.fullmatch(name):
+            with contextlib.suppress(KeyError):
+                self._ask(f"refs/tags/{name}")
+                return f"refs/tags/{name}"
         for ref in (f"refs/tags/{name}", f"refs/kpw/user/{name}"):
             if self.git_rc("show-ref", "--verify", "--quiet", ref)[0] == 0:
                 return ref
@@ -219,15 +251,18 @@ class Store:
         ref = self._ref(name)
         if ref is None:
             return None
-        commit, tree = self.git("rev-parse", f"{ref}^{{commit}}", f"{ref}^{{tree}}").splitlines()
+        commit = self._ask(f"{ref}^{{commit}}")
+        tree = self.tree_of(commit.oid)
         makefile = self.read_file(tree, "Makefile")
         tag = None if makefile is None else makefile_tag(makefile)
         if tag is None:
             raise InfraError("its Makefile names no kernel release", where=f"{self.path} {name}")
-        return Kernel(name, tag, commit, tree, self._origin(commit))
+        origin = trailers(commit.data).get("Origin", "the user's own repository")
+        return Kernel(name, tag, commit.oid, tree, origin)
 
-    def _origin(self, commit: str) -> str:
-        return trailers(self.cat_file(commit)).get("Origin", "the user's own repository")
+    def tree_of(self, commit: str) -> str:
+        """Return the id of a commit's tree."""
+        return self._ask(f"{commit}^{{tree}}").oid
 
     # Writing
 
@@ -250,6 +285,10 @@ class Store:
             finally:
                 self._clear_leftovers()
                 self._lock.release()
+
+    def add(self, kind: str, data: bytes) -> str:
+        """Write an object (``blob``, ``tree``, ``commit``) without starting git; return its id."""
+        return looseobject.write(self.path, kind, data)
 
     def update_ref(self, ref: str, commit: str) -> None:
         """Point a ref at a commit, under the store's lock."""

@@ -7,43 +7,40 @@ the series changed lies over them.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
-from workbench.errors import InfraError, UsageError
+from workbench import applying, treeobject
+from workbench.errors import UsageError
 from workbench.filechange import SYMLINK
 from workbench.gitapply import Application, Entry, SmallIndex
+from workbench.treeobject import DIRECTORY
 from workbench.treepath import leads_outside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from workbench.gitstore import Store
     from workbench.patchfile import PatchFile
-
-_DIRECTORY = "40000"
-_RECORD = re.compile(rb"([0-7]+) ([^\0]+)\0")
 
 
 class GrowingTree:
     """A tree in the store, and the changes on top of it."""
 
     def __init__(self, store: Store, tree: str, folder: Path) -> None:
-        """Start from ``tree`` (an id); ``folder`` is an empty one for the index."""
+        """Start from ``tree`` (an id); in ``folder`` lies the index that git is asked with."""
         self._store = store
         self._directories: dict[str, dict[str, Entry]] = {}
         self._root = tree
         self._changed: dict[str, Entry | None] = {}
-        self._index = SmallIndex(store, folder / "index")
-        self._loaded: set[str] = set()
+        self._folder = folder
 
     def file(self, path: str) -> Entry | None:
         """Return the file of that name as it is now; None for a directory or nothing."""
         if path in self._changed:
             return self._changed[path]
         entry = self._below(path)
-        return entry if entry and entry.mode != _DIRECTORY else None
+        return entry if entry and entry.mode != DIRECTORY else None
 
     def text(self, path: str) -> bytes:
         """Return a file's bytes; empty when there is none."""
@@ -59,41 +56,53 @@ class GrowingTree:
         if any(entry and name.startswith(f"{path}/") for name, entry in self._changed.items()):
             return True
         entry = self._below(path)
-        return bool(entry and entry.mode == _DIRECTORY)
-
-    def load(self, paths: Iterable[str]) -> None:
-        """Put files into the index; done once for a whole series, it saves a call a patch."""
-        new = {path: self.file(path) for path in paths if path not in self._loaded}
-        self._index.put({path: entry for path, entry in new.items() if entry})
-        self._loaded |= set(new)
+        return bool(entry and entry.mode == DIRECTORY)
 
     def apply(self, patch: PatchFile) -> tuple[Application, dict[str, Entry | None]]:
         """Apply a patch as plain ``git apply --index`` would: all of it, or nothing.
 
-        Also return the files it changed, None for those it took away.
+        Also return the files it changed, None for those it took away. Where it
+        fails is told by :meth:`misfit`.
         """
         created = (change.new for change in patch.changes if change.new not in {None, change.old})
         if any(self.blocked(path) for path in created if path is not None):
             return Application(applied=False), {}
-        self.load(patch.touched)
-        result = self._index.apply(patch.diff, where=str(patch.path))
+        plain = applying.apply(self._store, patch.changes, self.file) or self._by_git(patch)
+        if not plain.application.applied:
+            return plain.application, {}
+        return plain.application, self._note(plain.after, str(patch.path))
+
+    def _by_git(self, patch: PatchFile) -> applying.Plain:
+        index = self._index(patch)
+        result = index.apply(patch.diff, where=str(patch.path))
         if not result.applied:
-            return result, {}
-        now = self._index.stages()
-        after = {path: now.get(path, {}).get(0) for path in patch.touched}
-        return result, self._note(after, str(patch.path))
+            return applying.Plain(result)
+        now = index.stages()
+        return applying.Plain(result, {path: now.get(path, {}).get(0) for path in patch.touched})
+
+    def misfit(self, patch: PatchFile) -> tuple[str, int]:
+        """Say where a patch that does not apply fails first: file and line in its old text.
+
+        The line is 0 when it is not about a hunk.
+        """
+        failed = self._index(patch).apply(patch.diff, "--check", where=str(patch.path)).failed
+        return failed[0] if failed else (patch.touched[0], 0)
 
     def has_it(self, patch: PatchFile) -> bool:
         """Tell whether the patch could be taken back, and so is in there."""
-        self.load(patch.touched)
-        return self._index.apply(patch.diff, "--reverse", "--check").applied
+        return self._index(patch).apply(patch.diff, "--reverse", "--check").applied
+
+    def _index(self, patch: PatchFile) -> SmallIndex:
+        """Lay out the files a patch touches for git."""
+        file = self._folder / "index"
+        file.unlink(missing_ok=True)
+        index = SmallIndex(self._store, file)
+        index.put({path: self.file(path) for path in patch.touched})
+        return index
 
     def put(self, changes: Mapping[str, Entry | None], where: str) -> dict[str, Entry | None]:
         """Change files as ``where`` (a file of the user's) asks; return those really changed."""
-        changed = self._note(changes, where)
-        self._index.put(changed)
-        self._loaded |= set(changed)
-        return changed
+        return self._note(changes, where)
 
     def _note(self, after: Mapping[str, Entry | None], where: str) -> dict[str, Entry | None]:
         changed = {path: entry for path, entry in after.items() if entry != self.file(path)}
@@ -127,25 +136,7 @@ class GrowingTree:
         oid = self._root
         if folder:
             entry = self._below(folder)
-            if entry is None or entry.mode != _DIRECTORY:
+            if entry is None or entry.mode != DIRECTORY:
                 return {}
             oid = entry.oid
-        try:
-            return _parse_tree(self._store.cat_file(oid), len(oid) // 2)
-        except KeyError as error:
-            raise InfraError(
-                f"tree {oid} is missing",
-                where=str(self._store.path),
-                next_step="move the store away and run again",
-            ) from error
-
-
-def _parse_tree(data: bytes, width: int) -> dict[str, Entry]:
-    """Read a raw tree object; ``width`` is the length of an id in bytes."""
-    entries = {}
-    at = 0
-    while match := _RECORD.match(data, at):
-        at = match.end() + width
-        name = match[2].decode(errors="surrogateescape")
-        entries[name] = Entry(match[1].decode(), data[match.end() : at].hex())
-    return entries
+        return treeobject.read(self._store, oid)

@@ -136,8 +136,11 @@ def _with_hunk(base: bytes, hunk: Hunk) -> bytes | None:
 
 def _may_be_there(hunk: Hunk, there: bytes) -> bool:
     """Tell cheaply that a hunk cannot be there: a line it adds is missing."""
-    lines = Counter(there.splitlines())
     added = Counter(line[1:].rstrip(b"\r\n") for line in hunk.body if line[:1] == b"+")
+    # To count a file's lines takes far longer than to see that one of them is nowhere.
+    if not all(line in there for line in added):
+        return False
+    lines = Counter(there.splitlines())
     return all(lines[line] >= times for line, times in added.items())
 
 

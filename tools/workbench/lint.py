@@ -235,7 +235,7 @@ def _patches(store: Store, series: RebasedSeries) -> tuple[_Patch, ...]:
     for outcome in series.outcomes:
         if outcome.commit is None:
             continue
-        after = store.git("rev-parse", f"{outcome.commit}^{{tree}}")
+        after = store.tree_of(outcome.commit)
         differs = touched.between(store, before, after)
         mine = restored.get(outcome.extension, frozenset())
         if outcome.state is PatchState.RESTORED:

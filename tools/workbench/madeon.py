@@ -63,7 +63,7 @@ def guess(
     if not wanted:
         return None
     for tag in sorted(commits):
-        tree = GrowingTree(store, store.git("rev-parse", f"{commits[tag]}^{{tree}}"), scratch)
+        tree = GrowingTree(store, store.tree_of(commits[tag]), scratch)
         found = {path: tree.file(path) for path in wanted}
         if all(entry and entry.oid.startswith(wanted[path]) for path, entry in found.items()):
             files = "the file" if len(wanted) == 1 else f"all {len(wanted)} files"
@@ -94,10 +94,8 @@ class Site:
         found = []
         for patch in patches:
             before = {path: tree.file(path) for path in patch.touched}
-            done, _ = tree.apply(patch)
-            if not done.applied:
-                path, line = done.failed[0] if done.failed else (patch.touched[0], 0)
-                return Misfit(patch, kernel.name, path, line)
+            if not tree.apply(patch)[0].applied:
+                return Misfit(patch, kernel.name, *tree.misfit(patch))
             after = {path: tree.file(path) for path in patch.touched}
             found.append(with_full_ids(patch, before, after))
         return tuple(found)

@@ -9,6 +9,7 @@ then. Only the bytes that were understood are handed on (:attr:`PatchFile.diff`)
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -62,7 +63,7 @@ def read_patch(path: Path) -> PatchFile:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    return parse_patch(path, data)
+    return _parsed(path, data)
 
 
 def parse_patch(path: Path, data: bytes) -> PatchFile:
@@ -72,6 +73,10 @@ def parse_patch(path: Path, data: bytes) -> PatchFile:
     reader = _Reader(path, lines, start)
     changes = reader.changes()
     return PatchFile(path, mail, changes, reader.base_commit)
+
+
+#: The same patches go to one kernel after the other.
+_parsed = functools.lru_cache(maxsize=512)(parse_patch)
 
 
 def _split(data: bytes) -> list[bytes]:

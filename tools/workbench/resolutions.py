@@ -161,7 +161,7 @@ class Memory:
         found |= standoff.merged
         for each in standoff.contested:
             data = b"" if each.gone else each.text or b""
-            oid = self._store.git("hash-object", "-w", "--stdin", input=data)
+            oid = self._store.add("blob", data)
             found[each.path] = None if each.gone else Entry(each.mode, oid)
         return found
 

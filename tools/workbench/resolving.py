@@ -169,8 +169,7 @@ class Desk:
         with self._store.writing():
             for entry in files.values():
                 if entry is not None:
-                    data = found.tree.content(entry)
-                    self._store.git("hash-object", "-w", "--stdin", input=data)
+                    self._store.add("blob", found.tree.content(entry))
 
     def _remember(self, halted: Halted, kernel: Kernel, files: dict[str, Entry | None]) -> None:
         if halted.standoff is None:

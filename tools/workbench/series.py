@@ -12,8 +12,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench import process
 from workbench.gitstore import IDENTITY
+from workbench.treeobject import ChangingTree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,39 +51,19 @@ def write(store: Store, kernel: Kernel, ref: str, additions: Sequence[Addition])
     if not additions:
         store.update_ref(ref, kernel.commit)
         return ()
-    stream = [f"feature done\nreset {ref}\nfrom {kernel.commit}\n\n".encode()]
-    for mark, addition in enumerate(additions, 1):
-        stream += _commit(ref, mark, addition)
-    stream += [f"get-mark :{mark}\n".encode() for mark in range(1, len(additions) + 1)]
-    stream.append(b"done\n")
-    # A handful of objects is not worth a pack of its own.
-    argv = store.argv("-c", "fastimport.unpackLimit=10000", "fast-import", "--quiet", "--force")
-    with store.writing():
-        done = process.run(argv, env=store.environment(), stdin=b"".join(stream))
-    return tuple(done.stdout.split())
+    tree, parent = ChangingTree(store, kernel.tree), kernel.commit
+    commits = []
+    for addition in additions:
+        parent = store.add("commit", _commit(tree.write(addition.changes), parent, addition.mail))
+        commits.append(parent)
+    store.update_ref(ref, parent)
+    return tuple(commits)
 
 
-def _commit(ref: str, mark: int, addition: Addition) -> list[bytes]:
-    mail = addition.mail
-    committer = f"{IDENTITY[0]} <{IDENTITY[1]}>"
-    message = mail.message.encode()
-    lines = [
-        f"commit {ref}\nmark :{mark}\n",
-        f"author {mail.name} <{mail.email}> {mail.date}\n",
-        f"committer {committer} {mail.date}\n",
-        f"data {len(message)}\n",
-    ]
-    removed = [f"D {_quoted(path)}\n" for path, entry in addition.changes.items() if not entry]
-    added = [
-        f"M {entry.mode} {entry.oid} {_quoted(path)}\n"
-        for path, entry in addition.changes.items()
-        if entry
-    ]
-    # Removals first: a new file may stand where a directory was.
-    files = "".join([*removed, *added, "\n"])
-    return ["".join(lines).encode(), message, files.encode()]
-
-
-def _quoted(path: str) -> str:
-    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _commit(tree: str, parent: str, mail: Mail) -> bytes:
+    return (
+        f"tree {tree}\nparent {parent}\n"
+        f"author {mail.name} <{mail.email}> {mail.date}\n"
+        f"committer {IDENTITY[0]} <{IDENTITY[1]}> {mail.date}\n"
+        f"\n{mail.message}"
+    ).encode()

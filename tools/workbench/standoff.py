@@ -136,7 +136,7 @@ class Referee:
         return Entry(change.old_mode or "100644", oid) if change.old and oid else None
 
     def _blob(self, mode: str, data: bytes) -> Entry:
-        return Entry(mode, self._store.git("hash-object", "-w", "--stdin", input=data))
+        return Entry(mode, self._store.add("blob", data))
 
     def _marked(self, path: str, there: bytes, base: Entry | None, patched: Entry) -> bytes:
         """Merge the three texts and leave git's marks, in its zdiff3 style."""

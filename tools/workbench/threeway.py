@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from workbench.applying import PlainMerge
 from workbench.filechange import ChangeKind
 from workbench.gitapply import SmallIndex
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from workbench.applying import Sides
     from workbench.filechange import FileChange
     from workbench.gitapply import Entry
     from workbench.gitstore import Store
@@ -68,9 +70,10 @@ class Merge:
 class Merger:
     """Merges patches into one tree; ``folder`` is scratch."""
 
-    def __init__(self, store: Store, tree: GrowingTree, folder: Path) -> None:
+    def __init__(self, store: Store, tree: GrowingTree, sides: Sides, folder: Path) -> None:
         """Merge into ``tree`` (which is read, not changed)."""
         self._store = store
+        self._plain = PlainMerge(store, sides, folder)
         self._tree = tree
         self._folder = folder
         self._count = 0
@@ -116,9 +119,14 @@ class Merger:
 
     def _apply(self, merge: Merge, changes: Sequence[FileChange], options: tuple[str, ...]) -> bool:
         """Apply changes to an index of their own and read the result; False when git gave up."""
+        placed = self._placed(changes, merge.followed)
+        after = self._plain.merge(changes, placed) if options else None
+        if after is not None:
+            for path, entry in after.items():
+                self._note(merge, path, entry)
+            return True
         self._count += 1
         index = SmallIndex(self._store, self._folder / f"merge-{self._count}")
-        placed = self._placed(changes, merge.followed)
         index.put(placed)
         diff = b"".join(change.text for change in changes)
         if not diff:

@@ -35,7 +35,7 @@ def command(
     Exit code 0 when all could be compared, different or not; 3 when a patch
     does not apply on one of the kernels: the others are compared all the same.
     """
-    from workbench import extensions, progress, rangediff, rebase, report_diff, source
+    from workbench import carry, extensions, progress, rangediff, report_diff, source
     from workbench.gitstore import Store
 
     paths = Paths.default()
@@ -44,7 +44,7 @@ def command(
     with progress.shown() as display:
         kernels = source.obtain_all(paths, (tag_a, tag_b), repo=repo, progress=display)
         store = Store.open(paths)
-        a, b = (rebase.rebase(paths, store, kernel, chosen, display) for kernel in kernels)
+        a, b = carry.rebase_all(paths, store, kernels, chosen, display)
         pairs = rangediff.compare(store, a, b, only)
     conflict = any(pair.conflicts for pair in pairs)
     code = ExitCode.CONFLICT if conflict else ExitCode.GOOD

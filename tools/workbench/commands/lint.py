@@ -73,7 +73,7 @@ def _lint(
     arch: str,
 ) -> list[KernelLint]:
     """Lint the kernels of these names; ``choice`` is what --only and --without say."""
-    from workbench import extensions, lint, progress, rebase, source
+    from workbench import carry, extensions, lint, progress, source
     from workbench.gitstore import Store
 
     chosen = extensions.select(extensions.load_extensions(paths), *choice)
@@ -82,7 +82,7 @@ def _lint(
     with progress.shown() as display:
         kernels = source.obtain_all(paths, names, repo=repo, progress=display)
         store = Store.open(paths)
-        all_series = [rebase.rebase(paths, store, each, chosen, display) for each in kernels]
+        all_series = carry.rebase_all(paths, store, kernels, chosen, display)
         return [
             lint.lint(paths, store, series, chosen, display, arch=arch) for series in all_series
         ]

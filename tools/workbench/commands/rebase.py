@@ -16,10 +16,6 @@ from workbench.paths import Paths
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workbench.declared import Extension
-    from workbench.model import Kernel, RebasedSeries
-    from workbench.progress import Progress
-
 
 @click.command("rebase", short_help="Port the series to kernels, and report on every patch.")
 @options.tags_argument
@@ -42,30 +38,18 @@ def command(
     The result are commits in the store; nothing is checked out or built.
     Exit code 0 when every patch applies, 3 when one does not.
     """
-    from workbench import extensions, progress, report_series, source
+    from workbench import carry, extensions, progress, report_series, source
+    from workbench.gitstore import Store
 
     paths = Paths.default()
     chosen = extensions.select(extensions.load_extensions(paths), only, without)
     with progress.shown() as display:
         wanted = source.names(paths, tags, all_tags=all_tags)
         kernels = source.obtain_all(paths, wanted, repo=repo, progress=display)
-        done = [_rebased(paths, kernel, chosen, repo, display) for kernel in kernels]
+        done = carry.rebase_all(paths, Store.open(paths), kernels, chosen, display, repo=repo)
     code = ExitCode.GOOD if all(series.applies for series in done) else ExitCode.CONFLICT
     if as_json:
         click.echo(json.dumps(report_series.as_data(done, int(code)), indent=1))
     else:
         report_series.show(done, sys.stdout)
     return code
-
-
-def _rebased(
-    paths: Paths,
-    kernel: Kernel,
-    chosen: tuple[Extension, ...],
-    repo: Path | None,
-    display: Progress,
-) -> RebasedSeries:
-    from workbench import rebase
-    from workbench.gitstore import Store
-
-    return rebase.rebase(paths, Store.open(paths), kernel, chosen, display, repo=repo)
