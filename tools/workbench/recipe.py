@@ -106,6 +106,11 @@ def load(paths: Paths, arch: str) -> Recipe:
         ) from error
 
 
+def left_out(arch: str, folder: str) -> str:
+    """Say that an architecture's trees go without a folder, and how to have it back."""
+    return f'kconfigs/arch/{arch}.toml leaves out {folder}: add "!{folder}" to its folders'
+
+
 def _matches(pattern: str, text: str) -> bool:
     return _regex((pattern,)).fullmatch(text) is not None
 
