@@ -5,6 +5,29 @@
 holds the tree without the folders no configuration compiles (see
 :class:`workbench.recipe.LeaveOut`). Switching rewrites what differs and leaves
 every other file's time alone, so make compiles only what the patches touch.
+
+Why a file that is not there cannot make another kernel, only a build that
+fails and names it:
+
+- Patches never meet this tree. They are applied in the store, to whole trees.
+- All that decides what is built is there: every Kconfig file and Makefile is
+  kept, in the folders that go as well, and what both run is in ``scripts``.
+- What make goes on to build it names, and an object whose source is missing
+  has no rule: make stops.
+- A header could be found elsewhere instead only where another search path has
+  one of the same name. Those every object has are ``include`` and the
+  architecture's own, which are whole; what a Makefile adds to them is for the
+  headers of one driver. Otherwise the compiler stops.
+- What is only looked for, and done without when it is not there, lies in
+  folders that are whole: ``$(wildcard)`` and ``test -f`` in the Makefiles and
+  ``__has_include`` ask for the architecture's headers and postlink step, keys
+  and policies in ``certs``, ``net/wireless`` and ``security``, tests in ``lib``,
+  and the compiler's abilities in ``tools/build``. So ``arch/<its own>``,
+  ``include``, ``scripts``, ``lib``, ``net``, ``security`` and what objtool is
+  made of below ``tools`` must not be left out.
+
+Two tests marked real hold it to that: with the whole tree, the configuration
+is the same to the byte, and so is the kernel.
 """
 
 from __future__ import annotations
