@@ -210,6 +210,39 @@ def test_a_flavour_has_its_own_key_and_output(shop: Shop) -> None:
     assert compiled(shop.good(shop.tree(b=b"int b;\n"))) == ["b.o"]
 
 
+NEEDS_USB = {
+    "a source": {"Makefile": MAKEFILE + b"$(out)/b.o: drivers/usb/usb.c\n"},
+    "a header by its path": {"a.c": b'#include "drivers/usb/usb.h"\n'},
+    "a header on a search path": {
+        "Makefile": MAKEFILE.replace(b"$(CC)", b"$(CC) -Idrivers/usb"),
+        "a.c": b'#include "usb.h"\n',
+    },
+}
+
+
+@pytest.mark.parametrize("what", NEEDS_USB)
+def test_a_build_that_needs_what_is_left_out_fails_and_says_how_to_have_it(
+    shop: Shop, what: str
+) -> None:
+    arch = shop.paths.kconfigs / "arch/x86_64.toml"
+    usb: Files = {"drivers/usb/usb.h": b"int usb;\n", "drivers/usb/usb.c": b"int c;\n"}
+    tree = shop.toy.tree({**FILES, **usb, **NEEDS_USB[what]})
+    arch.write_text(RECIPE + '[leave-out]\nfolders = ["drivers/*"]\n')
+    assert shop.failed(tree).reason.endswith(
+        '(kconfigs/arch/x86_64.toml leaves out drivers/usb: add "!drivers/usb" to its folders)'
+    )
+    arch.write_text(RECIPE + '[leave-out]\nfolders = ["drivers/*", "!drivers/usb"]\n')
+    shop.good(tree)
+
+
+def test_a_missing_header_that_may_be_in_two_folders_is_no_guess(shop: Shop) -> None:
+    arch = shop.paths.kconfigs / "arch/x86_64.toml"
+    arch.write_text(RECIPE + '[leave-out]\nfolders = ["drivers/*"]\n')
+    both: Files = {"drivers/usb/core.h": b"int u;\n", "drivers/mmc/core.h": b"int m;\n"}
+    tree = shop.toy.tree({**FILES, **both, "a.c": b'#include "core.h"\n'})
+    assert shop.failed(tree).reason.endswith("fatal error: core.h: No such file or directory")
+
+
 def test_an_unmet_symbol_is_a_finding_with_its_line_and_reason(shop: Shop) -> None:
     shop.fragment("base", "CONFIG_KNOWN=y\n\nCONFIG_NEEDY=y\nCONFIG_KNWON=y\n")
     failure = shop.failed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,10 +42,25 @@ def another_cache(tmp_path: Path) -> Paths:
     return Paths(paths.repo, cache, tmp_path / "state")
 
 
+def another_repo(tmp_path: Path) -> Path:
+    """Return a checkout like ours, but for a copy of kconfigs that may be changed."""
+    mine = Paths.default()
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    for name in os.listdir(mine.repo):  # noqa: PTH208 - names, not paths
+        if name != "kconfigs":
+            (repo / name).symlink_to(mine.repo / name)
+    shutil.copytree(mine.kconfigs, repo / "kconfigs")
+    return repo
+
+
 def test_two_workspaces_give_the_same_kernel(tmp_path: Path) -> None:
-    """One was switched in place to and fro, the other made from nothing elsewhere."""
+    """One was switched in place to and fro, the other made elsewhere from the whole tree."""
     first = Paths.default()
-    second = another_cache(tmp_path)
+    second = Paths(another_repo(tmp_path), another_cache(tmp_path).cache, tmp_path / "state")
+    arch = second.kconfigs / "arch/x86_64.toml"
+    arch.write_text(arch.read_text().partition("[leave-out]")[0])
+    assert recipe.load(second, "x86_64").leave_out == recipe.LeaveOut()
     digests = set()
     for paths in (first, second):
         store, request = request_for(paths)
@@ -56,17 +72,7 @@ def test_two_workspaces_give_the_same_kernel(tmp_path: Path) -> None:
 
 def test_a_misspelt_symbol_is_explained_by_the_real_tree(tmp_path: Path) -> None:
     mine = Paths.default()
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    for name in os.listdir(mine.repo):  # noqa: PTH208 - names, not paths
-        if name != "kconfigs":
-            (repo / name).symlink_to(mine.repo / name)
-    paths = Paths(repo, mine.cache, mine.state)
-    for file in mine.kconfigs.rglob("*"):
-        copy = paths.kconfigs / file.relative_to(mine.kconfigs)
-        if file.is_file():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(file.read_bytes())
+    paths = Paths(another_repo(tmp_path), mine.cache, mine.state)
     base = paths.kconfigs / "base.config"
     lines = base.read_text().count("\n")
     base.write_text(base.read_text() + "CONFIG_XFRM_USERS=y\nCONFIG_E1000=y\n")

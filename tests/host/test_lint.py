@@ -167,6 +167,16 @@ def test_only_a_warning_that_was_not_there_is_told(shop: Shop) -> None:
     assert done.exit_code == ExitCode.RED
 
 
+def test_a_source_that_the_tree_goes_without_is_told(shop: Shop) -> None:
+    toml = shop.paths.kconfigs / "arch/x86_64.toml"
+    toml.write_text(RECIPE + '[leave-out]\nfolders = ["net/v6"]\nkeep = ["Kbuild"]\n')
+    shop.extension("e", {"net/v6/six.c": SIX + b"int seven;\n"})
+    done = shop.lint()
+    assert states(done)["builds"] == "found"
+    (line,) = said(done, "builds")
+    assert 'leaves out net/v6: add "!net/v6" to its folders: nothing is known' in line
+
+
 def test_what_sparse_says_anew_is_told(shop: Shop) -> None:
     shop.extension("e1", {"net/a.c": A + b"int lonely;\n"})
     done = shop.lint()

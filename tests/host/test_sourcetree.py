@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from toy_kernel import ToyKernels
 
-from workbench import process, sourcetree
+from workbench import process, recipe, sourcetree
 from workbench.errors import InfraError
+from workbench.paths import Paths
 from workbench.progress import Silent
 from workbench.recipe import LeaveOut
 
@@ -100,6 +101,35 @@ def test_what_is_left_out_keeps_its_kconfig_and_makefiles(place: Place) -> None:
         "scripts/run.sh",
     ]
     assert os.access(place.src / "scripts/run.sh", os.X_OK)
+
+
+def test_a_patch_of_what_is_left_out_changes_nothing_here(place: Place) -> None:
+    pruned = place.switch(place.tree())
+    before = place.age()
+    assert place.switch(place.tree(sound__pci__card=b"int other;\n")) == pruned
+    assert place.times() == before
+
+
+def test_a_new_makefile_in_what_is_left_out_is_there(place: Place) -> None:
+    place.switch(place.tree())
+    place.switch(place.toy.tree({**FILES, "drivers/gpu/drm/Makefile": b"obj-y += drm.o\n"}))
+    assert place.files()["drivers/gpu/drm/Makefile"] == b"obj-y += drm.o\n"
+    assert "drivers/gpu/drm/drm.c" not in place.files()
+
+
+@pytest.mark.parametrize("arch", recipe.known(Paths.default()))
+@pytest.mark.parametrize(
+    "folder",
+    ["block", "certs", "crypto", "include", "init", "kernel", "lib", "mm", "net", "scripts"]
+    + ["security", "usr", "arch/x86"]
+    + [f"tools/{name}" for name in ("arch", "build", "include", "lib", "objtool", "scripts")],
+)
+def test_what_must_stay_whole_does(arch: str, folder: str) -> None:
+    """What is only looked for there would be missed in silence: see the module's docstring."""
+    rules = recipe.load(Paths.default(), arch).leave_out
+    assert not rules.covers(folder)
+    assert not rules.reaches_below(folder)
+    assert not rules.covers(folder.partition("/")[0])
 
 
 def test_without_rules_it_is_the_tree_itself(place: Place) -> None:

@@ -144,12 +144,12 @@ def _build(
         progress.step(f"{job.label}: configuration")
         config = configure.configure(store, place, job.merged)
         if isinstance(config, configure.ConfFailure):
-            return _broken(job, place)
+            return _broken(store, job, place)
         if config.unmet:
             return _unmet(job, log, config.unmet)
         objects = _compile(job, place, progress, is_new=is_new)
         if objects is None:
-            return _broken(job, place)
+            return _broken(store, job, place)
         return _keep(paths, job, place, time.monotonic() - began, objects if is_new else 0)
 
 
@@ -200,7 +200,7 @@ def _keep(
     return kernelcache.keep(paths, job.request.kernel, record, files)
 
 
-def _broken(job: _Job, place: configure.Workplace) -> BuildFailure:
+def _broken(store: Store, job: _Job, place: configure.Workplace) -> BuildFailure:
     text = place.log.read_text(encoding="utf-8", errors="replace")
     fault = buildlog.machine_fault(text)
     if fault is not None:
@@ -210,9 +210,8 @@ def _broken(job: _Job, place: configure.Workplace) -> BuildFailure:
             next_step=f"free some and run it again; the log is {place.log}",
         )
     failure = buildlog.first_failure(text, (f"{place.src}/", f"../{place.src.name}/"))
-    hidden = job.recipe.leave_out.hides(buildlog.missing_file(failure.reason) or "")
-    arch = f"kconfigs/arch/{job.request.arch}.toml"
-    hint = f" ({arch} leaves out {hidden}: take that line out)" if hidden else ""
+    hidden = _left_out(store, job, buildlog.missing_file(failure.reason))
+    hint = f" ({recipe.left_out(job.request.arch, hidden)})" if hidden else ""
     return BuildFailure(
         kernel=job.request.kernel,
         tree=job.request.tree,
@@ -221,6 +220,22 @@ def _broken(job: _Job, place: configure.Workplace) -> BuildFailure:
         excerpt=failure.excerpt,
         log=place.log,
     )
+
+
+def _left_out(store: Store, job: _Job, missing: str | None) -> str | None:
+    """Return the folder that holds what an error misses and that the source tree goes without."""
+    if missing is None:
+        return None
+    rules = job.recipe.leave_out
+    folder = rules.hides(missing)
+    if folder is None:
+        # An #include says as much of a path as the compiler needs to find it.
+        end = "/" + missing.removeprefix("./").rpartition("../")[2]
+        every = store.git("ls-tree", "-r", "-z", "--name-only", job.request.tree).split("\0")
+        folders = {rules.hides(path) for path in every if path.endswith(end)}
+        # More than one, or a file that is there: to name any would be a guess.
+        folder = folders.pop() if len(folders) == 1 else None
+    return folder
 
 
 def _unmet(job: _Job, log: Path, unmet: tuple[UnmetSymbol, ...]) -> BuildFailure:

@@ -177,7 +177,7 @@ def _builds(held: HeldBench, change: Change, after: _Look) -> GateResult:
     unseen = {path for path in change.sources if touched.object_of(path) not in after.objects}
     waiting = unseen & change.restored if change.wired_later else set()
     blind = tuple(
-        Finding(path, 0, f"kconfigs/lint/{LINT_BASE}.config does not build it: nothing is known")
+        Finding(path, 0, f"{held.why_not_built(LINT_BASE, path)}: nothing is known")
         for path in sorted(unseen - waiting)
     )
     if waiting and not (blind or after.objects or users):

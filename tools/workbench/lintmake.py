@@ -145,6 +145,14 @@ class HeldBench:
             return Broken(lines[0], "\n".join(lines))
         return ConfiguredObjects(place)
 
+    def why_not_built(self, variant: str, source: str) -> str:
+        """Say why a variant makes nothing of a source that a patch touches."""
+        bench = self.bench
+        folder = bench.recipe.leave_out.hides(source)
+        if folder is not None:
+            return recipe.left_out(bench.arch, folder)
+        return f"kconfigs/lint/{variant}.config does not build it"
+
     def make(self, variant: str, objects: Sequence[str], *words: str, again: bool = False) -> Made:
         """Make objects, as many as can be; ``again`` even those that are up to date.
 

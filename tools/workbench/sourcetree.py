@@ -5,6 +5,29 @@
 holds the tree without the folders no configuration compiles (see
 :class:`workbench.recipe.LeaveOut`). Switching rewrites what differs and leaves
 every other file's time alone, so make compiles only what the patches touch.
+
+Why a file that is not there cannot make another kernel, only a build that
+fails and names it:
+
+- Patches never meet this tree. They are applied in the store, to whole trees.
+- All that decides what is built is there: every Kconfig file and Makefile is
+  kept, in the folders that go as well, and what both run is in ``scripts``.
+- What make goes on to build it names, and an object whose source is missing
+  has no rule: make stops.
+- A header could be found elsewhere instead only where another search path has
+  one of the same name. Those every object has are ``include`` and the
+  architecture's own, which are whole; what a Makefile adds to them is for the
+  headers of one driver. Otherwise the compiler stops.
+- What is only looked for, and done without when it is not there, lies in
+  folders that are whole: ``$(wildcard)`` and ``test -f`` in the Makefiles and
+  ``__has_include`` ask for the architecture's headers and postlink step, keys
+  and policies in ``certs``, ``net/wireless`` and ``security``, tests in ``lib``,
+  and the compiler's abilities in ``tools/build``. So ``arch/<its own>``,
+  ``include``, ``scripts``, ``lib``, ``net``, ``security`` and what objtool is
+  made of below ``tools`` must not be left out.
+
+Two tests marked real hold it to that: with the whole tree, the configuration
+is the same to the byte, and so is the kernel.
 """
 
 from __future__ import annotations
@@ -154,7 +177,7 @@ class _Pruner:
     """Rewrites a tree object without the folders left out; a few ms once it knows them.
 
     What a left-out folder becomes depends on nothing but its own id, and a
-    series touches none of them, so that is remembered beside the tree.
+    series touches few of them, so that is remembered beside the tree.
     """
 
     def __init__(self, store: Store, room: Room, rules: LeaveOut) -> None:
@@ -163,8 +186,11 @@ class _Pruner:
         self._memo_file = room.root / f"pruned-{rules.digest}.json"
         self._memo: dict[str, str | None] = self._read_memo()
         self._new: list[bytes] = []
+        self._whole = ""
+        self._folders: dict[str, bytes] = {}
 
     def prune(self, tree: str) -> str:
+        self._whole = tree
         known = len(self._memo)
         pruned = self._pruned(tree, "")
         if self._new:
@@ -202,7 +228,7 @@ class _Pruner:
 
     def _skeleton(self, tree: str) -> str | None:
         entries = []
-        for mode, name, entry in _entries(self._store.cat_file(tree)):
+        for mode, name, entry in _entries(self._folder(tree)):
             kept: str | None = entry
             if mode == _FOLDER_MODE:
                 kept = self._skeleton(entry)
@@ -211,6 +237,13 @@ class _Pruner:
             if kept is not None:
                 entries.append((mode, name, kept))
         return self._remember(entries) if entries else None
+
+    def _folder(self, tree: str) -> bytes:
+        """Return the raw object of a folder somewhere in the whole tree."""
+        if not self._folders:
+            # All of them at once: one by one, 4,000 questions cost a second.
+            self._folders = _folders(self._store, self._whole)
+        return self._folders[tree]
 
     def _remember(self, entries: list[tuple[bytes, bytes, str]]) -> str:
         """Queue a tree object for one mktree at the end; its id is known beforehand."""
@@ -223,6 +256,22 @@ class _Pruner:
         self._new.append(b"")
         header = b"tree %d\0" % len(raw)
         return hashlib.sha1(header + raw, usedforsecurity=False).hexdigest()
+
+
+def _folders(store: Store, tree: str) -> dict[str, bytes]:
+    """Return the raw object of every folder below a tree, by id."""
+    ids = store.git("ls-tree", "-rd", "--format=%(objectname)", tree)
+    code, answers, err = store.git_bytes("cat-file", "--batch", "--buffer", input=ids.encode())
+    if code != 0:
+        raise InfraError(err or f"exit code {code}", where=f"git cat-file in {store.path}")
+    found = {}
+    at = 0
+    while at < len(answers):
+        end = answers.index(b"\n", at)
+        name, _, size = answers[at:end].decode().split(" ")
+        at = end + 1 + int(size) + 1
+        found[name] = answers[end + 1 : at - 1]
+    return found
 
 
 def _entries(raw: bytes) -> Iterator[tuple[bytes, bytes, str]]:
