@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
 from toy_kernel import ToyKernels
 
-from workbench import checkpatch, diagnostics, lintmake, sparse, touched
+from workbench import checkpatch, diagnostics, lintmake, process, sparse, touched
 from workbench.diagnostics import Diagnostic
 from workbench.errors import InfraError
 from workbench.gates import GateState
@@ -145,3 +146,12 @@ def test_an_old_sparse_is_told_the_new_word_and_it_is_said() -> None:
     assert old.words == ("C=2", "CHECK=sparse", "CF=-D__typeof_unqual__=__typeof__")
     assert old.note == "sparse 0.6.4 does not know __typeof_unqual__: it was told __typeof__"
     assert sparse.Sparse("0.7", ("-x",)).note == ""
+
+
+@pytest.mark.parametrize("gap", sparse._GAPS)
+def test_sparse_takes_what_it_was_told_of(gap: sparse._Gap) -> None:
+    """In the words that the shell makes of what make hands it."""
+    told = sparse.find()
+    words = ("sparse", "-", *shlex.split(" ".join(told.flags)))
+    assert process.run(words, stdin=gap.asks).stderr == ""
+    assert (gap.said in told.note) == (gap.flag in told.flags)
