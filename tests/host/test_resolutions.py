@@ -12,11 +12,12 @@ from test_resolving import BASE, BOTH, LINES, NAME, PATCHED, TAG, UPSTREAM, open
 from test_resolving import desk as desk_of
 from test_resolving import toys as toys  # noqa: PLC0414 - a fixture
 
-from workbench import report_series
+from workbench import report_series, tested
 from workbench.errors import UsageError
 from workbench.filechange import Hunk
 from workbench.model import PatchState
 from workbench.progress import Silent
+from workbench.prove import ProofState
 from workbench.standoff import sides
 
 if TYPE_CHECKING:
@@ -155,6 +156,41 @@ def test_the_reports_say_that_it_was_remembered(known: ToyKernels) -> None:
     data = json.loads(json.dumps(report_series.as_data([series], 0)))
     assert data["kernels"][0]["patches"][0]["state"] == "remembered"
     assert known.content(series.tree, "net/state.c") == BOTH
+
+
+@pytest.mark.parametrize(
+    ("extension", "state", "proofs", "told"),
+    [
+        ("e", "green", [ProofState.RED, ProofState.RED], "; proven today: 'kpw save' keeps it"),
+        ("e", "green", [ProofState.RED, "passes"], "; 'kpw prove' confirms it"),
+        ("e", "green", [], "; 'kpw prove' confirms it"),
+        ("e", "red", [ProofState.RED], "; 'kpw prove' confirms it"),
+        ("f", "green", [ProofState.RED], "; 'kpw prove' confirms it"),
+    ],
+)
+def test_a_run_that_proved_the_patch_confirms_its_resolution(
+    known: ToyKernels, extension: str, state: str, proofs: list[str], told: str
+) -> None:
+    series = known.rebase(known.kernel(TAG, {**UPSTREAM}))
+    trial = {
+        "kernel": TAG,
+        "commit": series.kernel.commit,
+        "flavour": "plain",
+        "arch": "x86_64",
+        "patches": [{"commit": series.outcomes[0].commit}, {"commit": "later"}],
+        "cells": [
+            {
+                "extension": extension,
+                "state": state,
+                "proofs": [{"state": proof} for proof in proofs],
+            }
+        ],
+    }
+    kept = known.paths.runs / "20261123-000000-1" / "report.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"started": "today", "trials": [trial]}))
+    (outcome,) = tested.confirmed(known.paths, series).outcomes
+    assert outcome.detail.startswith(f"as resolved on {TAG} ({resolution(known).name}){told}")
 
 
 def hunk(start: int, before: bytes, after: bytes) -> Hunk:

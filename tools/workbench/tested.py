@@ -8,17 +8,19 @@ the same patches on the same kernel. A run of another tree proves nothing here.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from workbench.model import PatchState
 from workbench.prove import ProofState
+from workbench.verdict import CellState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from workbench.model import RebasedSeries
+    from workbench.model import PatchOutcome, RebasedSeries
     from workbench.paths import Paths
 
 
@@ -82,6 +84,43 @@ def runs_of(paths: Paths, series: RebasedSeries) -> tuple[TestedRun, ...]:
             if _is_of(trial, series):
                 found.setdefault((trial.flavour, trial.arch), _summed(report, trial))
     return tuple(found[key] for key in sorted(found))
+
+
+def confirmed(paths: Paths, series: RebasedSeries) -> RebasedSeries:
+    """Say of each remembered resolution when its patch was proven, if a kept run did.
+
+    The run may have had less of the series, but this very commit: each proof
+    of the patch's extension failed without the patch, and all was green with it.
+    """
+    if all(each.state is not PatchState.REMEMBERED for each in series.outcomes):
+        return series
+    proven: dict[tuple[str, str], str] = {}
+    for report in _reports(paths):
+        for trial in report.trials:
+            for cell in filter(_is_proven, trial.cells):
+                for patch in trial.patches:
+                    proven.setdefault((cell.extension, patch.commit), report.started)
+    return replace(
+        series,
+        outcomes=tuple(
+            _told(each, proven.get((each.extension, each.commit or ""))) for each in series.outcomes
+        ),
+    )
+
+
+def _is_proven(cell: _Cell) -> bool:
+    return (
+        cell.state == CellState.GREEN
+        and bool(cell.proofs)
+        and all(proof.state == ProofState.RED for proof in cell.proofs)
+    )
+
+
+def _told(outcome: PatchOutcome, started: str | None) -> PatchOutcome:
+    if outcome.state is not PatchState.REMEMBERED or started is None:
+        return outcome
+    how = outcome.detail.partition(";")[0]
+    return replace(outcome, detail=f"{how}; proven {started}: 'kpw save' keeps it")
 
 
 def _reports(paths: Paths) -> Iterator[_Report]:

@@ -38,7 +38,7 @@ def command(
     The result are commits in the store; nothing is checked out or built.
     Exit code 0 when every patch applies, 3 when one does not.
     """
-    from workbench import carry, extensions, progress, report_series, source
+    from workbench import carry, extensions, progress, report_series, source, tested
     from workbench.gitstore import Store
 
     paths = Paths.default()
@@ -47,6 +47,7 @@ def command(
         wanted = source.names(paths, tags, all_tags=all_tags)
         kernels = source.obtain_all(paths, wanted, repo=repo, progress=display)
         done = carry.rebase_all(paths, Store.open(paths), kernels, chosen, display, repo=repo)
+    done = [tested.confirmed(paths, series) for series in done]
     code = ExitCode.GOOD if all(series.applies for series in done) else ExitCode.CONFLICT
     if as_json:
         click.echo(json.dumps(report_series.as_data(done, int(code)), indent=1))
