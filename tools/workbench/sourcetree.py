@@ -22,7 +22,8 @@ fails and names it:
   folders that are whole: ``$(wildcard)`` and ``test -f`` in the Makefiles and
   ``__has_include`` ask for the architecture's headers and postlink step, keys
   and policies in ``certs``, ``net/wireless`` and ``security``, tests in ``lib``,
-  and the compiler's abilities in ``tools/build``. So ``arch/<its own>``,
+  and the compiler's abilities in ``tools/build``. From v7.1 on kernel-doc, which
+  ``make W=1`` runs on each source, is in ``tools/docs``. So ``arch/<its own>``,
   ``include``, ``scripts``, ``lib``, ``net``, ``security`` and what objtool is
   made of below ``tools`` must not be left out.
 
