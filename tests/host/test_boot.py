@@ -53,7 +53,7 @@ def play(paths: Paths, script: str, options: BootOptions | None = None, **more: 
     fake = paths.cache.parent / "fake-qemu"
     fake.write_text(FAKE + textwrap.dedent(script))
     fake.chmod(0o755)
-    settings = options or BootOptions(boot_deadline=5, step_deadline=5, total_deadline=10)
+    settings = options or BootOptions(boot_deadline=60, step_deadline=60, total_deadline=90)
     settings = replace(settings, where=paths.state / "run", accelerator=TCG)
     guest = GuestImage(paths.cache / "root", paths.cache / "lock", "")
     return boot.boot(paths, Path("vmlinux"), guest, Payload("true"), settings, **more)  # type: ignore[arg-type]
@@ -81,8 +81,17 @@ def test_the_exit_status_is_the_commands(paths: Paths) -> None:
 
 def test_output_is_passed_on_as_it_comes(paths: Paths) -> None:
     seen: list[bytes] = []
-    options = BootOptions(on_output=seen.append)
-    play(paths, "started; printf one >>$output; sleep 0.2; printf two >>$output; ended 0", options)
+    heard = paths.cache.parent / "heard"
+
+    def hear(data: bytes) -> None:
+        seen.append(data)
+        heard.touch()
+
+    script = f"""\
+        started; printf one >>$output
+        until [ -e {heard} ]; do sleep 0.01; done
+        printf two >>$output; ended 0"""
+    play(paths, script, BootOptions(on_output=hear))
     assert seen == [b"one", b"two"]
 
 
@@ -119,7 +128,7 @@ def test_a_panic_before_the_first_line(paths: Paths) -> None:
 
 def test_silence_after_the_start_is_a_hang(paths: Paths) -> None:
     options = BootOptions(step_deadline=0.3)
-    run = play(paths, "started; echo '[ 1.0] the last words' >>$console; exec sleep 60", options)
+    run = play(paths, "echo '[ 1.0] the last words' >>$console; started; exec sleep 60", options)
     assert kinds(run) == [SplatKind.HANG]
     assert "the last words" in run.splats[0].excerpt
     assert not run.finished
@@ -131,7 +140,7 @@ def test_silence_from_the_start_is_a_hang(paths: Paths) -> None:
 
 
 def test_a_guest_that_never_gets_done_is_a_hang(paths: Paths) -> None:
-    options = BootOptions(step_deadline=5, total_deadline=0.5)
+    options = BootOptions(step_deadline=60, total_deadline=0.5)
     run = play(paths, "started; while sleep 0.05; do echo x >>$results; done", options)
     assert kinds(run) == [SplatKind.HANG]
     assert "not done after" in run.splats[0].line
@@ -142,7 +151,7 @@ def test_the_listener_sets_the_next_deadline(paths: Paths) -> None:
         paths,
         "started; sleep 0.7; ended 0",
         BootOptions(step_deadline=0.2),
-        on_line=lambda _line: 5.0,
+        on_line=lambda _line: 60.0,
     )
     assert run.finished
 

@@ -37,7 +37,7 @@ class Cage:
         argv = sandbox.argv(
             ("sh", "-c", script), cwd=self.out, writable=(self.out,), readable=(self.src,)
         )
-        return process.run(argv, check=False, timeout=20)
+        return process.run(argv, check=False, timeout=60)
 
 
 @pytest.fixture

@@ -122,7 +122,10 @@ def test_a_new_makefile_in_what_is_left_out_is_there(place: Place) -> None:
     "folder",
     ["block", "certs", "crypto", "include", "init", "kernel", "lib", "mm", "net", "scripts"]
     + ["security", "usr", "arch/x86"]
-    + [f"tools/{name}" for name in ("arch", "build", "include", "lib", "objtool", "scripts")],
+    + [
+        f"tools/{name}"
+        for name in ("arch", "build", "docs", "include", "lib", "objtool", "scripts")
+    ],
 )
 def test_what_must_stay_whole_does(arch: str, folder: str) -> None:
     """What is only looked for there would be missed in silence: see the module's docstring."""
