@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from workbench import process
 from workbench.errors import InfraError
-from workbench.gitstore import IDENTITY, is_disk_full
+from workbench.gitsettings import IDENTITY
+from workbench.gitstore import is_disk_full
 from workbench.release import makefile_tag
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import filelock
 
-from workbench import looseobject
+from workbench import gitsettings, looseobject
 from workbench.errors import InfraError
 from workbench.model import Kernel
 from workbench.progress import Silent
@@ -35,29 +35,7 @@ if TYPE_CHECKING:
     from workbench.paths import Paths
     from workbench.progress import Progress
 
-#: Commits made here must be the same on every machine, so nobody's name is on them.
-IDENTITY = ("Kernel Patch Workbench", "workbench@localhost")
-#: Default date of a commit (2020-01-01), for what has no date of its own.
-EPOCH = "1577836800 +0000"
-
 _RELEASE = re.compile(r"v\d+\.\d+(\.\d+)?(-rc\d+)?")
-_CONFIG = {
-    # Nothing may repack or prune behind a running rebase or import.
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-    # After a power cut a ref must not name a pack that never reached the disk.
-    # Loose objects are left out: a rebase writes hundreds, and can be redone.
-    "core.fsync": "pack,pack-metadata,reference",
-    "core.logAllRefUpdates": "false",
-    # A fetch keeps its pack: unpacking a kernel writes 90,000 files.
-    "transfer.unpackLimit": "1",
-    # The user's own settings must not decide what a tree looks like.
-    "core.hooksPath": "/dev/null",
-    "core.attributesFile": "/dev/null",
-    "core.excludesFile": "/dev/null",
-    "core.autocrlf": "false",
-    "core.quotePath": "true",
-}
 
 
 class _Object(NamedTuple):
@@ -82,7 +60,7 @@ class Store:
     @classmethod
     def open(cls, paths: Paths) -> Store:
         """Open the store, and create it on first use; InfraError when it cannot be."""
-        _forget_outer_git()
+        gitsettings.forget_outer()
         store = cls(paths.store)
         if not (paths.store / "HEAD").exists():
             with _disk(paths.store):
@@ -101,7 +79,7 @@ class Store:
         new.chmod(0o755)
         young = Store(new)
         young.git("init", "--quiet", "--bare", "--template=", "--initial-branch=none")
-        for key, value in _CONFIG.items():
+        for key, value in gitsettings.CONFIGURATION.items():
             young.git("config", key, value)
         new.rename(self.path)
 
@@ -109,7 +87,9 @@ class Store:
 
     def environment(self) -> dict[str, str]:
         """Return the whole environment git is run with: the user's, without any GIT_* of theirs."""
-        return {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | _fixed()
+        return {
+            k: v for k, v in os.environ.items() if not k.startswith("GIT_")
+        } | gitsettings.fixed()
 
     def argv(self, *args: str | Path) -> tuple[str, ...]:
         """Return the command line of a git command on this store."""
@@ -153,7 +133,10 @@ class Store:
                 stdin.seek(0)
             git = _git(self.path.parent)
             child = git.execute(
-                self.argv(*args), istream=stdin, as_process=True, env=_fixed() | dict(env or {})
+                self.argv(*args),
+                istream=stdin,
+                as_process=True,
+                env=gitsettings.fixed() | dict(env or {}),
             )
             try:
                 out, err = child.communicate()
@@ -191,7 +174,7 @@ class Store:
         with self._guard:
             if self._git is None:
                 self._git = _git(self.path)
-                self._git.update_environment(GIT_DIR=str(self.path), **_fixed())
+                self._git.update_environment(GIT_DIR=str(self.path), **gitsettings.fixed())
             try:
                 oid, kind, _, data = self._git.get_object_data(name)
             except ValueError:
@@ -309,37 +292,6 @@ class Store:
 def is_disk_full(said: str) -> bool:
     """Tell whether what git wrote to stderr means a full disk; it has two ways to say so."""
     return "No space left on device" in said or "Out of diskspace" in said
-
-
-def _fixed() -> dict[str, str]:
-    name, email = IDENTITY
-    return {
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_ATTR_NOSYSTEM": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_AUTHOR_NAME": name,
-        "GIT_AUTHOR_EMAIL": email,
-        "GIT_AUTHOR_DATE": EPOCH,
-        "GIT_COMMITTER_NAME": name,
-        "GIT_COMMITTER_EMAIL": email,
-        "GIT_COMMITTER_DATE": EPOCH,
-        "LC_ALL": "C",
-        "LANGUAGE": "C",
-        "TZ": "UTC",
-    }
-
-
-def _forget_outer_git() -> None:
-    """Drop GIT_* from our own environment: GitPython hands all of it to git.
-
-    Started from a hook or by 'git bisect run', GIT_DIR and GIT_INDEX_FILE name
-    the user's repository; nothing this process starts has any business there.
-    """
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        if not name.startswith("GIT_PYTHON_"):
-            del os.environ[name]
 
 
 def _git(directory: Path) -> Any:

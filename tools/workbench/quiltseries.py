@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from workbench import plaindiff
 from workbench.errors import UsageError
 from workbench.exportfolder import QUILT_SERIES
-from workbench.gitstore import EPOCH
+from workbench.gitsettings import EPOCH
 from workbench.mailhead import refused
 from workbench.mailthread import Thread
 from workbench.post import Post

@@ -25,7 +25,7 @@ from workbench import atomic
 from workbench.description import RESOLUTIONS, patch_number
 from workbench.errors import UsageError
 from workbench.gitapply import Entry, SmallIndex
-from workbench.gitstore import IDENTITY
+from workbench.gitsettings import IDENTITY
 from workbench.mailhead import read_mail
 from workbench.patchfile import PatchFile, read_patch
 from workbench.standoff import OPENS

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from workbench.errors import UsageError
-from workbench.gitstore import EPOCH, IDENTITY
+from workbench.gitsettings import EPOCH, IDENTITY
 from workbench.growing import GrowingTree
 from workbench.mailhead import Mail
 from workbench.model import Conflict

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.gitstore import IDENTITY
+from workbench.gitsettings import IDENTITY
 from workbench.treeobject import ChangingTree
 
 if TYPE_CHECKING:
