@@ -22,6 +22,8 @@ from workbench.rebase import rebase
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from workbench.model import Kernel, KernelTag
+
 WORDS = ("net/xfrm/state.c", "net/ipv6/addr.c", "include/uapi/xfrm.h", "doc/xfrm.rst")
 
 
@@ -191,3 +193,31 @@ def test_the_real_series_on_a_real_kernel_is_the_tree_git_am_makes(
         else:
             assert work.am(step), step
     assert work.tree == result.tree
+
+
+@pytest.mark.real
+def test_what_a_first_run_brings_is_enough(tmp_path: Path) -> None:
+    """A store has the default kernel, and gets what the rebase asks for: it comes to the same."""
+    paths = Paths.default()
+    whole = Store.open(paths)
+    extensions = load_extensions(paths)
+    kernel = source.obtain(paths, str(source.default_tag(paths)), repo=None, progress=Silent())
+    expected = rebase(paths, whole, kernel, extensions)
+    changed = whole.git("diff-tree", "--name-only", kernel.tree, expected.tree).splitlines()
+    # Of each kernel only what the series touches: the rest takes a minute and a half to copy.
+    tops = ("Makefile", *changed)
+    few = Paths(paths.repo, tmp_path / "cache", tmp_path / "state")
+    store = Store.open(few)
+
+    def brought(tag: KernelTag) -> Kernel:
+        origin = source.obtain(paths, str(tag), repo=None, progress=Silent())
+        tree = whole.git("mktree", input=whole.git("ls-tree", origin.tree, *tops).encode())
+        commit = whole.git("commit-tree", "-m", str(tag), tree)
+        store.git("fetch", "--quiet", whole.path, f"{commit}:refs/tags/{tag}")
+        there = store.kernel(str(tag))
+        assert there is not None
+        return there
+
+    done = rebase(few, store, brought(kernel.tag), extensions, obtain_base=brought)
+    assert done.applies
+    assert store.git("ls-tree", done.tree) == whole.git("ls-tree", expected.tree, *tops)
