@@ -106,6 +106,20 @@ def test_every_cell_that_is_not_green_has_its_reason_on_a_line_of_its_own() -> N
     assert "verdict: BAD (exit code 5), 12.3 s, kept in /state/runs/1" in lines
 
 
+def test_a_reason_of_several_cells_is_told_once() -> None:
+    broken, own = Reason("a.c:1: error", excerpt="gcc said"), Reason("no such symbol")
+    cells = [
+        Cell("one", CellState.BUILD, (broken,)),
+        Cell("two", CellState.BUILD, (broken, own)),
+        Cell("three", CellState.BUILD, (broken, own)),
+    ]
+    said = text_of(RunReport((Trial(NEW, "plain", "x", tuple(cells)),)))
+    assert said.count("a.c:1: error") == said.count("gcc said") == 1
+    lines = said.splitlines()
+    assert f"every extension on {NEW.name}: a.c:1: error" in lines
+    assert f"two, three on {NEW.name}: no such symbol" in lines
+
+
 class Terminal(io.StringIO):
     """A stream that says it is a terminal."""
 

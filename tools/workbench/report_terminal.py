@@ -16,7 +16,7 @@ from workbench.prove import ProofState
 from workbench.verdict import CellState
 
 if TYPE_CHECKING:
-    from workbench.verdict import Cell, RunReport, Trial
+    from workbench.verdict import Cell, Reason, RunReport, Trial
 
 # A pipe has no width: nothing is folded there, so that a line can be searched for.
 _PIPE_WIDTH: Final = 240
@@ -103,17 +103,22 @@ def _red_text(cell: Cell) -> str:
 
 
 def _show_reasons(console: Console, trial: Trial) -> None:
-    quoted: set[str] = set()
+    # A kernel-wide reason stands in every cell, and is told once.
+    told: dict[Reason, list[Cell]] = {}
     for cell in trial.cells:
         for reason in cell.reasons:
-            line = Text(f"{cell.extension} on {trial.kernel.name}: ", style=_STYLE[cell.state])
-            line.append(str(reason), style="not bold default on default")
-            console.print(line, soft_wrap=True)
-            # A kernel-wide reason stands in every cell; its excerpt is quoted once.
-            if reason.excerpt and reason.excerpt not in quoted:
-                quoted.add(reason.excerpt)
-                for quote in reason.excerpt.splitlines()[:_QUOTED]:
-                    console.print(Text(f"    | {quote}", style="dim"), soft_wrap=True)
+            told.setdefault(reason, []).append(cell)
+    quoted: set[str] = set()
+    for reason, cells in told.items():
+        everywhere = len(cells) == len(trial.cells) > 1
+        who = "every extension" if everywhere else ", ".join(cell.extension for cell in cells)
+        line = Text(f"{who} on {trial.kernel.name}: ", style=_STYLE[cells[0].state])
+        line.append(str(reason), style="not bold default on default")
+        console.print(line, soft_wrap=True)
+        if reason.excerpt not in quoted:
+            quoted.add(reason.excerpt)
+            for quote in reason.excerpt.splitlines()[:_QUOTED]:
+                console.print(Text(f"    | {quote}", style="dim"), soft_wrap=True)
 
 
 def _summary(report: RunReport) -> Text:
