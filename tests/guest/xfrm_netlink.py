@@ -143,7 +143,11 @@ class XfrmSocket(NetlinkSocket):
         self.ask("NEWPOLICY", message, xm.MSG_NEWPOLICY)
 
     def migrate(self, policy: xs.Policy, sa: xs.Sa, ends: tuple[str, str]) -> None:
-        """MIGRATE: move an SA, and the policy that asks for it, to other ends."""
+        """MIGRATE: move an SA, and the policy that asks for it, to other ends.
+
+        Its encapsulation goes along as XFRMA_ENCAP: up to 7.1 an SA kept it
+        unasked, since 7.2 it loses it.
+        """
         message = xm.MigrateMessage()
         message.update(selector=policy.selector.pack(), index=0, direction=policy.direction)
         source, destination = ends
@@ -152,7 +156,9 @@ class XfrmSocket(NetlinkSocket):
             *(xs.pack_address(end) for end in (sa.destination, sa.source, destination, source)),
             *(sa.proto, sa.mode, sa.reqid, sa.family, xs.family_of(destination)),
         )
-        message["attrs"] = [("XFRMA_MIGRATE", moved)]
+        encap = sa.attribute("XFRMA_ENCAP")
+        kept = [("XFRMA_ENCAP", encap)] if encap else []
+        message["attrs"] = [("XFRMA_MIGRATE", moved), *kept]
         self.ask("MIGRATE", message, xm.MSG_MIGRATE)
 
     def policies(self) -> list[tuple[bytes, dict[str, bytes]]]:
