@@ -120,8 +120,9 @@ def test_headers_may_be_folded_and_encoded() -> None:
     assert (mail.subject, mail.name) == ("xfärm: a long one", "Jörg Doe")
 
 
-def test_the_base_commit_is_kept() -> None:
-    assert parse(GOOD.replace("-- \n", "\nbase-commit: abc123\n-- \n")).base_commit == "abc123"
+def test_a_note_behind_the_diff_is_passed() -> None:
+    noted = parse(GOOD.replace("-- \n", "\nbase-commit: abc123\n-- \n"))
+    assert noted.diff == parse(GOOD).diff
 
 
 def test_what_a_mailer_did_to_blank_context_lines_is_taken() -> None:

@@ -29,22 +29,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HUNK = re.compile(rb"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@(?: .*)?\n?")
-_NOTE = re.compile(rb"([a-z][a-z-]*): (\S.*)")
+_NOTE = re.compile(rb"[a-z][a-z-]*: \S.*")
 _FIX = "mend the patch, or write it anew with 'git format-patch --full-index'"
 _STAY = "a patch may only name files inside the kernel tree"
 
 
 @dataclass(frozen=True)
 class PatchFile:
-    """A patch: the commit it asks for and what it does to which files.
-
-    ``base_commit`` is format-patch's note, if there is one.
-    """
+    """A patch: the commit it asks for and what it does to which files."""
 
     path: Path
     mail: Mail
     changes: tuple[FileChange, ...]
-    base_commit: str | None = None
 
     @property
     def diff(self) -> bytes:
@@ -71,8 +67,7 @@ def parse_patch(path: Path, data: bytes) -> PatchFile:
     lines = _split(data)
     mail, start = read_mail(path, lines)
     reader = _Reader(path, lines, start)
-    changes = reader.changes()
-    return PatchFile(path, mail, changes, reader.base_commit)
+    return PatchFile(path, mail, reader.changes())
 
 
 #: The same patches go to one kernel after the other.
@@ -93,7 +88,6 @@ class _Reader:
         self.path = path
         self.lines = lines
         self.at = start
-        self.base_commit: str | None = None
 
     def changes(self) -> tuple[FileChange, ...]:
         """Read every file's part, and what stands between and after them."""
@@ -126,9 +120,8 @@ class _Reader:
                 return
             if line.rstrip() == b"--":
                 self._skip_signature()
-            elif match := _NOTE.fullmatch(line.rstrip()):
-                if match[1] == b"base-commit":
-                    self.base_commit = match[2].decode(errors="replace")
+            elif _NOTE.fullmatch(line.rstrip()):
+                pass
             elif line[:1] in b"+- @\\":
                 raise self._fault("the hunk has more lines than its @@ line says")
             elif line.strip():
