@@ -21,6 +21,7 @@ from workbench import (
     report_terminal,
 )
 from workbench.checks import CheckResult, checks
+from workbench.errors import ExitCode
 from workbench.model import (
     BuildFailure,
     Kernel,
@@ -36,7 +37,7 @@ from workbench.model import (
 )
 from workbench.order import Outputs
 from workbench.prove import Proof, ProofState
-from workbench.verdict import Cell, CellState, Reason, RunReport, Trial
+from workbench.verdict import BrokenOff, Cell, CellState, Reason, RunReport, Trial, Verdict
 
 OLD = Kernel("v5.10.262", KernelTag(5, 10, 262), "a" * 40, "b" * 40, origin="store")
 NEW = replace(OLD, name="v6.12.107", tag=KernelTag(6, 12, 107))
@@ -249,6 +250,36 @@ def test_files_are_written_and_a_dash_takes_stdout(
     assert "verdict: BAD" in err
     assert (tmp_path / "j.xml").read_text().startswith("<?xml")
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(out)
+
+
+def test_a_run_that_was_broken_off_is_good_nowhere() -> None:
+    green = REPORT.trials[:1]
+    why = "disk #1 is full"
+    report = RunReport(green, broken_off=BrokenOff(why, ExitCode.INFRA, ("v6.1.187", NEW.name)))
+    assert (report.verdict, report.exit_code) == (Verdict.SKIP, ExitCode.INFRA)
+    data = report_json.as_data(report)
+    assert (data["verdict"], data["exit_code"]) == ("skip", 128)
+    assert data["broken_off"] == {"why": why, "not_judged": ["v6.1.187", NEW.name]}
+    said = text_of(report)
+    assert f"not judged: v6.1.187, {NEW.name}: the run was broken off: {why}" in said
+    assert "verdict: SKIP (exit code 128)" in said
+    root = ET.fromstring(report_junit.render(report))  # noqa: S314 - our own document
+    lost = [suite for suite in root.iter("testsuite") if suite.get("errors") == "1"]
+    assert [suite.get("name") for suite in lost] == ["v6.1.187", NEW.name]
+    assert lost[0].find("testcase/error[@message]") is not None
+    lines = report_ktap.render(report).splitlines()
+    assert lines[1] == "1..3"
+    assert r"not ok 2 v6.1.187 # ERROR the run was broken off: disk \#1 is full" in lines
+    bad = replace(report, trials=REPORT.trials)
+    assert (bad.verdict, bad.exit_code) == (Verdict.BAD, ExitCode.INFRA)
+
+
+def test_a_run_that_was_broken_off_after_its_last_kernel_is_good_nowhere_either() -> None:
+    report = RunReport(REPORT.trials[:1], broken_off=BrokenOff("interrupted", ExitCode.INTERRUPTED))
+    assert "the run was broken off: interrupted" in text_of(report)
+    assert "verdict: SKIP (exit code 130)" in text_of(report)
+    assert report_junit.render(report).count("<error") == 1
+    assert "not ok 2 run # ERROR" in report_ktap.render(report)
 
 
 def test_atomic_leaves_old_or_new_and_nothing_else(

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workbench import build, campaign, image, rebase, selftest, source, trial
+from workbench import atomic, build, campaign, image, interrupt, rebase, selftest, source, trial
 from workbench.declared import Extension
 from workbench.errors import InfraError, UsageError
-from workbench.gitstore import Store
 from workbench.image import GuestImage
 from workbench.model import (
     BuildFailure,
@@ -35,6 +36,8 @@ from workbench.verdict import CellState, Trial
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from workbench.gitstore import Store
 
 TAG = KernelTag(6, 12, 1)
 KERNEL = Kernel("v6.12.1", TAG, "commit", "plain-tree")
@@ -61,7 +64,7 @@ class World:
     broken: set[str] = field(default_factory=set)
     passes_unpatched: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
-    fault: Exception | None = None
+    ends: dict[str, BaseException] = field(default_factory=dict)
 
     def rebase(
         self, _p: Paths, _s: Store, kernel: Kernel, kept: Sequence[Extension], _pr: object
@@ -90,8 +93,8 @@ class World:
         self, _p: Paths, _s: Store, request: build.BuildRequest, _pr: object
     ) -> BuiltKernel | BuildFailure:
         self.asked.append(f"build {request.tree}")
-        if self.fault is not None:
-            raise self.fault
+        if request.kernel.name in self.ends:
+            raise self.ends[request.kernel.name]
         if request.tree in self.broken:
             return BuildFailure(request.kernel, request.tree, "plain", "a.c:1: error: x")
         file = _p.cache
@@ -315,7 +318,6 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(source, "obtain", obtain)
     monkeypatch.setattr(source, "default_tag", lambda _paths: "v6.12.1")
-    monkeypatch.setattr(Store, "open", classmethod(lambda _cls, _paths: None))
     return asked
 
 
@@ -347,24 +349,92 @@ def test_the_default_tag_is_meant_when_none_is_named(paths: Paths, kernels: list
 
 
 @pytest.mark.usefixtures("kernels", "one_extension")
-def test_an_unknown_tag_costs_no_trial(world: World, paths: Paths) -> None:
+def test_an_unknown_tag_costs_no_trial_and_is_no_run(
+    world: World, paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UsageError):
         campaign.run(paths, Order(("v5.10", "v9.9")), Outputs())
     assert world.asked == []
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.usefixtures("kernels", "one_extension")
-def test_what_was_found_before_a_fault_is_shown(
-    world: World, paths: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("end", "code", "why"),
+    [
+        (InfraError("the archive is down"), 128, "the archive is down"),
+        (UsageError("malformed", where="a.patch"), 2, "a.patch: malformed"),
+        (OSError(28, "No space left on device"), 128, "no space left on the disk"),
+        (ZeroDivisionError("all wrong"), 128, "an error of the workbench itself: ZeroDivision"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (interrupt.Terminated(15), 143, "terminated"),
+    ],
+    ids=lambda each: type(each).__name__ if isinstance(each, BaseException) else "",
+)
+def test_whatever_ends_a_run_what_was_found_is_shown_and_the_rest_is_no_pass(
+    world: World, paths: Paths, capsys: pytest.CaptureFixture[str], end: BaseException, code: int,
+    why: str,
+) -> None:  # fmt: skip
+    world.ends["v7.1"] = end
+    junit = paths.cache / "junit.xml"
+    paths.cache.mkdir(exist_ok=True)
+    with pytest.raises(type(end)) as caught:
+        campaign.run(paths, Order(("v5.10", "v7.1", "v7.2")), Outputs((("junit", str(junit)),)))
+    assert caught.value is end
+    said = capsys.readouterr().out
+    assert "green 1/1" in said
+    assert f"not judged: v7.1, v7.2: the run was broken off: {why}" in said
+    assert f"(exit code {code})" in said
+    assert "GOOD" not in said
+    assert junit.read_text().count("<error") == 2
+    (kept,) = paths.runs.glob("*/report.json")
+    report = json.loads(kept.read_text())
+    assert (report["verdict"], report["exit_code"]) == ("skip", code)
+    assert report["broken_off"]["not_judged"] == ["v7.1", "v7.2"]
+
+
+@pytest.mark.usefixtures("kernels", "one_extension")
+def test_a_run_broken_off_before_its_first_verdict_says_so_in_its_files(
+    world: World, paths: Paths
 ) -> None:
-    first = world.build
-
-    def fail_second(*args: Any) -> BuiltKernel | BuildFailure:
-        if args[2].kernel.name == "v7.1":
-            raise InfraError("disk is full")
-        return first(*args)
-
-    monkeypatch.setattr(build, "build", fail_second)
+    world.ends["v5.10"] = InfraError("no QEMU")
+    ktap = paths.state / "x.ktap"
+    ktap.parent.mkdir()
     with pytest.raises(InfraError):
-        campaign.run(paths, Order(("v5.10", "v7.1")), Outputs())
-    assert "green 1/1" in capsys.readouterr().out
+        campaign.run(paths, Order(("v5.10", "v7.1")), Outputs((("ktap", str(ktap)),)))
+    assert re.findall("^not ok .*", ktap.read_text(), re.MULTILINE) == [
+        "not ok 1 v5.10 # ERROR the run was broken off: no QEMU",
+        "not ok 2 v7.1 # ERROR the run was broken off: no QEMU",
+    ]
+
+
+@pytest.mark.usefixtures("kernels", "one_extension")
+def test_the_first_ending_goes_on_when_the_reports_cannot_be_written_either(
+    world: World, paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.ends["v7.1"] = KeyboardInterrupt()
+    outputs = Outputs((("json", "/dev/full"),))
+    with pytest.raises(KeyboardInterrupt):
+        campaign.run(paths, Order(("v5.10", "v7.1")), outputs)
+    said = capsys.readouterr()
+    assert "green 1/1" in said.out
+    assert "not every report could be written: [Errno 28]" in said.err
+
+
+@pytest.mark.usefixtures("world", "kernels", "one_extension")
+def test_a_full_state_disk_keeps_neither_verdict_nor_reports_back(
+    paths: Paths, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = atomic.write
+    junit = paths.state / "junit.xml"
+
+    def full(path: Path, data: bytes) -> None:
+        if path.name == "report.json":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, data)
+
+    monkeypatch.setattr(atomic, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        campaign.run(paths, Order(("v5.10",)), Outputs((("junit", str(junit)),)))
+    assert "verdict: GOOD" in capsys.readouterr().out
+    assert junit.exists()

@@ -3,19 +3,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import atomic, progress, report_json, report_junit, report_ktap, report_terminal
-from workbench.errors import UsageError, WorkbenchError
+from workbench import (
+    atomic,
+    ending,
+    progress,
+    report_json,
+    report_junit,
+    report_ktap,
+    report_terminal,
+    source,
+)
+from workbench.errors import UsageError
 from workbench.runs import REPORT, new_run
 from workbench.suite import Suite
-from workbench.verdict import RunReport, Trial
+from workbench.verdict import BrokenOff, RunReport, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from workbench.declared import Extension
     from workbench.gitstore import Store
@@ -41,87 +53,150 @@ def run(
 ) -> RunReport:
     """Run the trials of an order, oldest kernel first, and write every report.
 
-    What was found before a fault is shown before the fault is raised.
+    Whatever ends it before its time, what was found is shown and written, and
+    the ending goes on.
     """
-    from workbench.trial import Bench, run_trial
-
-    since, started = time.monotonic(), time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    trials: list[Trial] = []
-    folder: Path | None = None
-    fault: WorkbenchError | None = None
-    with progress.shown() as display:
-        chosen, known = _extensions(paths, order)
-        store, kernels = _kernels(paths, order, display)
-        folder = new_run(paths)
-
-        def heard(result: SelftestResult) -> None:
-            if on_result is not None:
-                on_result(display, result)
-
-        bench = Bench(paths, store, display, folder, heard)
-        try:
-            # Not a comprehension: what came before a fault must not be lost with it.
-            suite = Suite.read(paths, known)
-            for kernel in kernels:
-                trials += [run_trial(bench, _plan(order, kernel, chosen, suite))]
-        except WorkbenchError as error:
-            fault = error
-    report = RunReport(tuple(trials), started, time.monotonic() - since, folder)
-    if trials:
-        deliver(report, outputs)
-    if fault is not None:
-        raise fault
+    chosen = _extensions(paths, order)
+    so_far = _SoFar(source.names(paths, order.tags, all_tags=order.all_tags))
+    try:
+        with progress.shown() as display:
+            hear = on_result or (lambda _display, _result: None)
+            lab = _Lab(paths, order, chosen, display, lambda result: hear(display, result))
+            _try_all(lab, so_far)
+    except BaseException as error:
+        _deliver_broken(so_far, error, outputs)
+        raise
+    report = so_far.report()
+    deliver(report, outputs)
     return report
 
 
+@dataclass
+class _SoFar:
+    """How far a run is: filled as it goes, so that nothing that ends it loses what was found.
+
+    ``names`` are the kernels, at first as the user calls them.
+    """
+
+    names: tuple[str, ...]
+    trials: list[Trial] = field(default_factory=list)
+    folder: Path | None = None
+    since: float = field(default_factory=time.monotonic)
+    started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
+
+    def report(self, error: BaseException | None = None) -> RunReport:
+        """Return what there is; with ``error``, as what was left when that ended it."""
+        broken_off = None
+        if error is not None:
+            ended = ending.of(error)
+            left = self.names[len(self.trials) :]
+            broken_off = BrokenOff(ended.line, ended.exit_code, left)
+        seconds = time.monotonic() - self.since
+        return RunReport(tuple(self.trials), self.started, seconds, self.folder, broken_off)
+
+
+@dataclass(frozen=True)
+class _Lab:
+    """What is tried, and who is told."""
+
+    paths: Paths
+    order: Order
+    chosen: _Chosen
+    display: Progress
+    on_result: Callable[[SelftestResult], None]
+
+
+def _try_all(lab: _Lab, so_far: _SoFar) -> None:
+    from workbench.trial import Bench, run_trial
+
+    store, kernels = _kernels(lab.paths, lab.order, so_far.names, lab.display)
+    so_far.names = tuple(kernel.name for kernel in kernels)
+    so_far.folder = new_run(lab.paths)
+    bench = Bench(lab.paths, store, lab.display, so_far.folder, lab.on_result)
+    suite = Suite.read(lab.paths, lab.chosen.known)
+    for kernel in kernels:
+        so_far.trials.append(run_trial(bench, _plan(lab.order, kernel, lab.chosen, suite)))
+
+
+def _deliver_broken(so_far: _SoFar, error: BaseException, outputs: Outputs) -> None:
+    """Deliver what there was when ``error`` ended the run; a report that fails does not hide it.
+
+    A UsageError with nothing found refuses the user's words: no run was begun.
+    """
+    if isinstance(error, UsageError) and not so_far.trials:
+        return
+    try:
+        deliver(so_far.report(error), outputs)
+    except OSError as fault:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"not every report could be written: {fault}\n")
+
+
 def deliver(report: RunReport, outputs: Outputs) -> None:
-    """Print the matrix, write the files, and keep a copy of the JSON with the run."""
-    if report.folder is not None:
-        atomic.write(report.folder / REPORT, report_json.render(report).encode())
-    report_terminal.show(report, sys.stderr if outputs.take_stdout else sys.stdout)
-    for kind, name in outputs.files:
-        text = _RENDER[kind](report)
-        if name == "-":
-            sys.stdout.write(text)
-        else:
-            atomic.write(Path(name), text.encode())
+    """Print the matrix, then write the files and keep a copy of the JSON with the run.
+
+    What cannot be written keeps nothing else back; its OSError comes at the end.
+    """
+    stream = sys.stderr if outputs.take_stdout else sys.stdout
+    steps = [partial(report_terminal.show, report, stream)]
+    steps += [partial(_write, report, *file) for file in outputs.files]
+    if report.folder is not None and report.trials:
+        steps.append(partial(_write, report, "json", str(report.folder / REPORT)))
+    faults = [fault for step in steps if (fault := _fault_of(step)) is not None]
+    if faults:
+        raise faults[0]
 
 
-def _extensions(paths: Paths, order: Order) -> tuple[tuple[Extension, ...], tuple[str, ...]]:
+def _write(report: RunReport, kind: str, name: str) -> None:
+    text = _RENDER[kind](report)
+    if name == "-":
+        sys.stdout.write(text)
+    else:
+        atomic.write(Path(name), text.encode())
+
+
+def _fault_of(step: Callable[[], None]) -> OSError | None:
+    try:
+        step()
+    except OSError as fault:
+        return fault
+    return None
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The extensions of an order, and the names of all there are."""
+
+    extensions: tuple[Extension, ...]
+    known: tuple[str, ...]
+
+
+def _extensions(paths: Paths, order: Order) -> _Chosen:
     from workbench import extensions
 
     loaded = extensions.load_extensions(paths)
     chosen = extensions.select(loaded, order.only, order.without)
     if not chosen:
         raise UsageError("no extension is left to try", next_step="see --only and --without")
-    return chosen, tuple(each.name for each in loaded)
+    return _Chosen(chosen, tuple(each.name for each in loaded))
 
 
-def _kernels(paths: Paths, order: Order, display: Progress) -> tuple[Store, tuple[Kernel, ...]]:
+def _kernels(
+    paths: Paths, order: Order, names: tuple[str, ...], display: Progress
+) -> tuple[Store, tuple[Kernel, ...]]:
     """Bring every kernel before the first trial: an unknown tag shall not cost an hour."""
-    from workbench import source
     from workbench.gitstore import Store
 
-    if order.all_tags and order.tags:
-        raise UsageError("name tags or say --all, not both")
-    names: Sequence[str] = order.tags
-    if order.all_tags:
-        names = tuple(str(each.tag) for each in source.supported(paths))
-    if not names:
-        names = (str(source.default_tag(paths)),)
-    kernels = tuple(
-        source.obtain(paths, name, repo=order.repo, progress=display)
-        for name in dict.fromkeys(names)
-    )
+    kernels = source.obtain_all(paths, names, repo=order.repo, progress=display)
     return Store.open(paths), tuple(sorted(kernels, key=lambda kernel: kernel.tag))
 
 
-def _plan(order: Order, kernel: Kernel, chosen: tuple[Extension, ...], suite: Suite) -> Plan:
+def _plan(order: Order, kernel: Kernel, chosen: _Chosen, suite: Suite) -> Plan:
     from workbench.trial import Plan
 
     return Plan(
         kernel,
-        chosen,
+        chosen.extensions,
         suite,
         order.flavour,
         order.arch,

@@ -13,7 +13,7 @@ from workbench.reportlog import first_line
 if TYPE_CHECKING:
     from workbench.model import SelftestResult
     from workbench.prove import Proof
-    from workbench.verdict import Cell
+    from workbench.verdict import Cell, RunReport
 
 
 class CheckResult(StrEnum):
@@ -64,6 +64,16 @@ def checks(cell: Cell) -> tuple[Check, ...]:
         detail = "\n".join((*said, *quoted))
         found.append(Check(cell.state, CheckResult.ERROR, said[0], detail))
     return tuple(found)
+
+
+def not_judged(report: RunReport) -> tuple[Check, ...]:
+    """Return an error for each kernel that a broken-off run left without a trial."""
+    found = report.broken_off
+    if found is None:
+        return ()
+    return tuple(
+        Check(name, CheckResult.ERROR, str(found)) for name in found.not_judged or ("run",)
+    )
 
 
 def _of_test(test: SelftestResult) -> Check:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import importlib
 import os
 import sys
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from workbench import interrupt
-from workbench.errors import ExitCode, WorkbenchError
+from workbench import ending, interrupt
+from workbench.ending import Ending
+from workbench.errors import ExitCode
 from workbench.options import COMPLETE_VARIABLE
 from workbench.paths import Paths
 
@@ -101,29 +101,22 @@ def main(argv: Sequence[str]) -> int:
 def _told(error: BaseException) -> ExitCode:
     """Say in one line what ended the command, and return its exit code."""
     match error:
-        case KeyboardInterrupt() | click.Abort():
-            line, code = "interrupted; run the same command again to resume", ExitCode.INTERRUPTED
-        case interrupt.Terminated():
-            line, code = "terminated; run the same command again to resume", ExitCode.TERMINATED
-        case WorkbenchError():
-            line, code = str(error), error.exit_code
+        case click.Abort():
+            found = ending.of(KeyboardInterrupt())
         case click.ClickException():
-            line, code = _usage_line(error), ExitCode.USAGE
+            found = Ending(_usage_line(error), ExitCode.USAGE)
         case BrokenPipeError():
             # The reader went away ('kpw … | head'): nobody is left to be told,
             # and the interpreter must not complain when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.INFRA
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            where = f" at {error.filename}" if error.filename else ""
-            line = f"no space left on the disk{where}; free some and run the same command again"
-            code = ExitCode.INFRA
         case _:
-            line, code = _unexpected(error), ExitCode.INFRA
+            found = ending.of(error)
+    line = found.line if found.foreseen else f"{found.line}; {_saved(error)}"
     with contextlib.suppress(OSError):
         sys.stderr.write(f"kpw: {line}\n")
         sys.stderr.flush()
-    return code
+    return found.exit_code
 
 
 def _invoke(argv: list[str]) -> int:
@@ -154,7 +147,7 @@ def _usage_line(error: click.ClickException) -> str:
     return text if "--help" in text else f"{text.rstrip('.')} (see '{help_of} --help')"
 
 
-def _unexpected(error: BaseException) -> str:
+def _saved(error: BaseException) -> str:
     """Save the traceback of a fault of our own and say where it is."""
     text = "".join(traceback.format_exception(error))
     try:
@@ -162,8 +155,6 @@ def _unexpected(error: BaseException) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
         file.write_text(text, encoding="utf-8")
-        saved = f"the traceback is in {file}"
     except OSError:
-        saved = f"the traceback could not be saved:\n{text}"
-    first = str(error).splitlines()[0] if str(error) else "no message"
-    return f"an error of the workbench itself: {type(error).__name__}: {first}; {saved}"
+        return f"the traceback could not be saved:\n{text}"
+    return f"the traceback is in {file}"

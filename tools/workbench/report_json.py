@@ -11,7 +11,7 @@ from workbench.report_series import conflict_data
 
 if TYPE_CHECKING:
     from workbench.model import PatchOutcome, SelftestReport, SelftestResult, Splat
-    from workbench.verdict import Cell, RunReport, Trial
+    from workbench.verdict import BrokenOff, Cell, RunReport, Trial
 
 # Raised when a name changes its meaning; a new name does not raise it.
 VERSION = 1
@@ -31,8 +31,15 @@ def as_data(report: RunReport) -> dict[str, Any]:
         "verdict": str(report.verdict),
         "exit_code": int(report.exit_code),
         "folder": str(report.folder or ""),
+        "broken_off": _broken_off(report.broken_off),
         "trials": [_trial(trial) for trial in report.trials],
     }
+
+
+def _broken_off(found: BrokenOff | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"why": found.why, "not_judged": list(found.not_judged)}
 
 
 def _trial(trial: Trial) -> dict[str, Any]:

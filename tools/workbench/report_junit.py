@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import junitparser
 
-from workbench.checks import Check, CheckResult, checks
+from workbench.checks import Check, CheckResult, checks, not_judged
 
 if TYPE_CHECKING:
     from workbench.verdict import Cell, RunReport, Trial
@@ -28,6 +28,10 @@ def render(report: RunReport) -> str:
     for trial in report.trials:
         for cell in trial.cells:
             document.add_testsuite(_suite(trial, cell))
+    for check in not_judged(report):
+        suite = junitparser.TestSuite(check.name)
+        suite.add_testcase(_case(check, suite.name))
+        document.add_testsuite(suite)
     document.update_statistics()
     data = document.tostring()
     text = data.decode() if isinstance(data, bytes) else str(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.checks import Check, CheckResult, checks
+from workbench.checks import Check, CheckResult, checks, not_judged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,8 @@ _HEADER = "KTAP version 1"
 
 def render(report: RunReport) -> str:
     """Return the whole document, with a line end."""
-    lines = _document([_trial(trial) for trial in report.trials])
+    trials = [_trial(trial) for trial in report.trials]
+    lines = _document([*trials, *map(_check, not_judged(report))])
     return "\n".join(lines) + "\n"
 
 

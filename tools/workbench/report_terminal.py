@@ -49,12 +49,17 @@ def render_svg(report: RunReport) -> str:
 
 
 def _print(console: Console, report: RunReport) -> None:
-    console.print(matrix(report))
+    if report.trials:
+        console.print(matrix(report))
     for trial in report.trials:
         _show_reasons(console, trial)
     for trial in report.trials:
         for note in trial.notes:
             console.print(f"note: {trial.kernel.name}: {note}", soft_wrap=True, markup=False)
+    if report.broken_off is not None:
+        names = ", ".join(report.broken_off.not_judged)
+        head = f"not judged: {names}: " if names else ""
+        console.print(Text(f"{head}{report.broken_off}", style="bold red"), soft_wrap=True)
     console.print(_summary(report), soft_wrap=True)
 
 

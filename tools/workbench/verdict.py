@@ -5,8 +5,8 @@ The exit code of several findings is the largest of theirs: 5 crash > 4 build
 > 3 conflict > 1 red > 0. The larger the number, the less is left to trust. A
 guest that died leaves tests without an answer and may hurt whoever boots this
 kernel; a build that failed left that kernel unjudged; a conflict left one
-extension unjudged; a red test is a clear answer. An infrastructure fault
-(>= 128) is raised, so it ends the command before any of these.
+extension unjudged; a red test is a clear answer. What is raised ends the
+command before any of these: the report has its exit code, and is never good.
 """
 
 from __future__ import annotations
@@ -151,6 +151,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class BrokenOff:
+    """What ended a run before its end: why in one line, and the kernels it left without a trial."""
+
+    why: str
+    exit_code: ExitCode
+    not_judged: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the one line for each of those kernels."""
+        return f"the run was broken off: {self.why}"
+
+
+@dataclass(frozen=True)
 class RunReport:
     """All trials of one command, oldest kernel first; what the reports render.
 
@@ -162,16 +175,22 @@ class RunReport:
     started: str = ""
     seconds: float = 0.0
     folder: Path | None = None
+    broken_off: BrokenOff | None = None
 
     @property
     def exit_code(self) -> ExitCode:
-        """The largest of its trials' exit codes."""
+        """The largest of its trials' exit codes; what broke the run off has the last word."""
+        if self.broken_off is not None:
+            return self.broken_off.exit_code
         return max((trial.exit_code for trial in self.trials), default=ExitCode.GOOD)
 
     @property
     def verdict(self) -> Verdict:
-        """GOOD, BAD or SKIP over all trials."""
-        return verdict_of(cell.state for trial in self.trials for cell in trial.cells)
+        """GOOD, BAD or SKIP over all trials; what was not judged is skipped, not good."""
+        found = verdict_of(cell.state for trial in self.trials for cell in trial.cells)
+        if self.broken_off is not None and found is Verdict.GOOD:
+            return Verdict.SKIP
+        return found
 
 
 def exit_code(states: Iterable[CellState]) -> ExitCode:
