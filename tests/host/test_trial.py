@@ -24,6 +24,8 @@ from workbench.model import (
     RebasedSeries,
     SelftestReport,
     SelftestResult,
+    Splat,
+    SplatKind,
     TestKind,
 )
 from workbench.order import Order, Outputs, Red
@@ -284,6 +286,26 @@ def test_test_asks_for_no_red(world: World, paths: Paths, tmp_path: Path) -> Non
     made = try_it(paths, [extension("a", tmp_path)], Red.NONE)
     assert states(made) == {"a": CellState.GREEN}
     assert "build plain-tree" not in world.asked
+
+
+def test_a_panic_of_the_unpatched_kernel_between_tests_is_named(
+    world: World, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panic = Splat(SplatKind.PANIC, "Kernel panic - not syncing", "…", 1.0)
+
+    def dies(
+        lab: object, kernel: BuiltKernel, selection: selftest.Selection, folder: Path
+    ) -> tuple[SelftestReport, ...]:
+        (report,) = world.run(lab, kernel, selection, folder)
+        if kernel.tree != KERNEL.tree:
+            return (report,)
+        lost = tuple(result.nodeid for result in report.results)
+        return (replace(report, results=(), lost=lost, finished=False, splats=(panic,)),)
+
+    monkeypatch.setattr(selftest, "run_selftests", dies)
+    (cell,) = try_it(paths, [extension("a", tmp_path)]).cells
+    assert cell.state is CellState.UNPROVEN
+    assert "panic outside any test: Kernel panic - not syncing" in str(cell.reasons[0])
 
 
 def test_an_extension_that_k_left_out_has_no_cell(

@@ -23,7 +23,7 @@ from workbench.model import (
     TestKind,
     UnmetSymbol,
 )
-from workbench.prove import Evidence
+from workbench.prove import Evidence, ProofState
 from workbench.verdict import Cell, CellState, Verdict, exit_code, verdict_of
 
 PROOF = SelftestResult("ext", "ext/test_x.py::test_p", TestKind.PROOF, "passed", red="old")
@@ -95,7 +95,8 @@ def test_a_proof_without_a_red_result_is_not_proven() -> None:
     found = Evidence((CONTROL,), splats=(splat(PROOF.nodeid, SplatKind.PANIC),), console="/c")
     cell = judge(evidence=found)
     assert cell.state is CellState.UNPROVEN
-    assert "no result on the kernel without the patch: panic; console: /c" in reasons(cell)
+    assert "no result on the kernel without the patch: panic in test_x.py::test_p" in reasons(cell)
+    assert "console: /c" in reasons(cell)
 
 
 def test_a_control_must_hold_without_the_patch() -> None:
@@ -103,6 +104,36 @@ def test_a_control_must_hold_without_the_patch() -> None:
     cell = judge(evidence=Evidence((RED, broken)))
     assert cell.state is CellState.UNPROVEN
     assert "control test_x.py::test_c fails on the kernel without the patch: boo" in reasons(cell)
+
+
+def test_a_control_that_the_unpatched_kernel_died_in_is_not_proven() -> None:
+    panic = splat(CONTROL.nodeid, SplatKind.PANIC)
+    found = Evidence((RED,), splats=(panic,), lost=(CONTROL.nodeid,), console="/c")
+    cell = judge(evidence=found)
+    assert [proof.state for proof in cell.proofs] == [ProofState.RED]
+    assert cell.state is CellState.UNPROVEN
+    said = "the control test_x.py::test_c has no result on the kernel without the patch"
+    assert f"{said}: panic in test_x.py::test_c: WARNING: CPU: 0; console: /c" in reasons(cell)
+    assert cell.reasons[0].excerpt == panic.excerpt
+
+
+def test_a_control_without_red_is_told_once_when_the_session_ended_without_a_word() -> None:
+    cell = judge(evidence=Evidence((RED,), lost=(CONTROL.nodeid,)))
+    assert cell.state is CellState.UNPROVEN
+    assert reasons(cell).count("test_c") == 2
+    assert "ended in test_x.py::test_c" in reasons(cell)
+
+
+def test_controls_that_only_the_green_kernel_runs_need_no_red() -> None:
+    """An upstream extension, one that nothing gives here, and a run without red."""
+    assert judge(evidence=Evidence(()), upstream=True).state is CellState.GREEN
+    assert judge(evidence=Evidence(()), patched=False).state is CellState.GREEN
+    assert judge(evidence=None).state is CellState.GREEN
+
+
+def test_a_red_of_more_tests_than_were_chosen_is_no_fault() -> None:
+    chosen = replace(GOOD, results=(PROOF,), collected=1)
+    assert judge(chosen).state is CellState.GREEN
 
 
 def test_upstream_needs_no_red_but_a_proof() -> None:

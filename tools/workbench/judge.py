@@ -13,7 +13,7 @@ from workbench.verdict import Cell, CellState, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from workbench.model import BuildFailure, PatchOutcome, SelftestReport, SelftestResult
+    from workbench.model import BuildFailure, PatchOutcome, SelftestReport, SelftestResult, Splat
 
 Found = tuple[CellState, Reason]
 
@@ -35,8 +35,9 @@ def judge_cell(
     tests = tuple(result for result in report.results if result.extension == extension)
     lost = tuple(nodeid for nodeid in report.lost if extension_of(nodeid) == extension)
     proofs: tuple[Proof, ...] = ()
-    if evidence is not None and patched and not upstream:
-        by_name = {result.nodeid: result for result in evidence.results}
+    against = evidence if patched and not upstream else None
+    if against is not None:
+        by_name = {result.nodeid: result for result in against.results}
         wanted = (test for test in tests if test.kind is TestKind.PROOF)
         proofs = tuple(judge_proof(test, by_name.get(test.nodeid)) for test in wanted)
     found = [*_crashes(extension, report, lost), *_reds(tests)]
@@ -45,8 +46,10 @@ def judge_cell(
             "no selftest ran", next_step=f"add tests/guest/{extension}/test_*.py, or see -k"
         )
         found = [(CellState.UNPROVEN, why)]
-    if evidence is not None:
-        found += _unproven(tests, proofs, evidence, need_proof=patched or upstream)
+    if evidence is not None and (patched or upstream):
+        found += _without_proof(tests)
+    if against is not None:
+        found += [*_proofs(proofs, against), *_controls(tests, against)]
     states = [state for state, _ in found]
     return Cell(
         extension,
@@ -74,9 +77,7 @@ def _crashes(extension: str, report: SelftestReport, lost: Sequence[str]) -> lis
         test = splat.test or guilty
         if test and extension_of(test) != extension:
             continue
-        place = f"in {_short(test)}" if test else "outside any test"
-        what = f"{splat.kind} {place}: {splat.line}"
-        why = Reason(what, where, "read the console around it", splat.excerpt)
+        why = Reason(_told(splat, test), where, "read the console around it", splat.excerpt)
         found.append((CellState.CRASH, why))
     if lost and not found:
         state, what = _cut_short(extension, guilty, lost, report)
@@ -114,31 +115,58 @@ def _reds(tests: Iterable[SelftestResult]) -> list[Found]:
     return found
 
 
-def _unproven(
-    tests: Sequence[SelftestResult],
-    proofs: Sequence[Proof],
-    evidence: Evidence,
-    *,
-    need_proof: bool,
-) -> list[Found]:
-    """Tell what is wrong with the red: proofs that do not prove, controls that do not hold."""
+def _without_proof(tests: Sequence[SelftestResult]) -> list[Found]:
+    if not tests or any(test.kind is TestKind.PROOF for test in tests):
+        return []
+    why = Reason("none of its tests is a proof", next_step="mark one with @pytest.mark.proof")
+    return [(CellState.UNPROVEN, why)]
+
+
+def _proofs(proofs: Iterable[Proof], evidence: Evidence) -> list[Found]:
+    not_red = (proof for proof in proofs if proof.state is not ProofState.RED)
+    return [(CellState.UNPROVEN, _proof_reason(proof, evidence)) for proof in not_red]
+
+
+def _controls(tests: Iterable[SelftestResult], evidence: Evidence) -> list[Found]:
+    """Tell of the controls that the kernel without the patch did not pass.
+
+    One without a result there is as bad as one that failed: what ended the
+    guest may be what the control is to rule out.
+    """
     found: list[Found] = []
-    if tests and need_proof and not any(test.kind is TestKind.PROOF for test in tests):
-        why = Reason("none of its tests is a proof", next_step="mark one with @pytest.mark.proof")
-        found.append((CellState.UNPROVEN, why))
-    found += [
-        (CellState.UNPROVEN, _proof_reason(proof, evidence))
-        for proof in proofs
-        if proof.state is not ProofState.RED
-    ]
-    if proofs:
-        names = {test.nodeid for test in tests if test.kind is TestKind.CONTROL}
-        for red in evidence.results:
-            if red.nodeid in names and red.outcome != "passed":
-                what = f"the control {_short(red.nodeid)} fails on the kernel without the patch"
-                why = Reason(f"{what}: {first_line(red.message)}", next_step="is it a proof?")
-                found.append((CellState.UNPROVEN, why))
+    by_name = {result.nodeid: result for result in evidence.results}
+    for test in tests:
+        if test.kind is not TestKind.CONTROL:
+            continue
+        red = by_name.get(test.nodeid)
+        if red is None:
+            found.append((CellState.UNPROVEN, _no_red(f"control {_short(test.nodeid)}", evidence)))
+        elif red.outcome != "passed":
+            what = f"the control {_short(red.nodeid)} fails on the kernel without the patch"
+            why = Reason(f"{what}: {first_line(red.message)}", next_step="is it a proof?")
+            found.append((CellState.UNPROVEN, why))
     return found
+
+
+def _no_red(name: str, evidence: Evidence) -> Reason:
+    """Say that a test has no result without the patch, and what ended the guest."""
+    happened, excerpt = "", ""
+    if evidence.splats:
+        last = evidence.splats[-1]
+        happened, excerpt = f": {_told(last, last.test)}", last.excerpt
+    elif evidence.lost:
+        happened = f": the guest's session ended in {_short(evidence.lost[0])}"
+    return Reason(
+        f"the {name} has no result on the kernel without the patch{happened}",
+        f"console: {evidence.console}" if evidence.console else "",
+        "mend what ended that guest, then run 'kpw prove' again",
+        excerpt,
+    )
+
+
+def _told(splat: Splat, test: str) -> str:
+    place = f"in {_short(test)}" if test else "outside any test"
+    return f"{splat.kind} {place}: {splat.line}"
 
 
 def _proof_reason(proof: Proof, evidence: Evidence) -> Reason:
@@ -155,12 +183,7 @@ def _proof_reason(proof: Proof, evidence: Evidence) -> Reason:
             what = f"the proof {name} is red for another reason: {proof.message}"
             return Reason(what, f"stated was /{proof.expected}/", "mend the test or its pattern")
         case ProofState.MISSING:
-            died = f": {evidence.splats[0].kind}" if evidence.splats else ""
-            return Reason(
-                f"the proof {name} has no result on the kernel without the patch{died}",
-                f"console: {evidence.console}" if evidence.console else "",
-                "run 'kpw prove' again",
-            )
+            return _no_red(f"proof {name}", evidence)
         case _:
             assert_never(proof.state)
 

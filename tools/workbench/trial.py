@@ -209,7 +209,8 @@ def _evidence_of(extension: str, reports: tuple[SelftestReport, ...]) -> Evidenc
         return Evidence(())
     return Evidence(
         tuple(result for result in report.results if result.extension == extension),
-        splats=tuple(each for each in report.splats if extension_of(each.test) == extension),
+        # One outside any test is everybody's.
+        splats=tuple(s for s in report.splats if extension_of(s.test) in {"", extension}),
         lost=tuple(nodeid for nodeid in report.lost if extension_of(nodeid) == extension),
         console=str(report.console or ""),
     )
