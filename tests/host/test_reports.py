@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -22,6 +23,7 @@ from workbench import (
 )
 from workbench.checks import CheckResult, checks
 from workbench.errors import ExitCode
+from workbench.judge import judge_cell
 from workbench.model import (
     BuildFailure,
     Kernel,
@@ -36,7 +38,7 @@ from workbench.model import (
     TestKind,
 )
 from workbench.order import Outputs
-from workbench.prove import Proof, ProofState
+from workbench.prove import Evidence, Proof, ProofState
 from workbench.verdict import BrokenOff, Cell, CellState, Reason, RunReport, Trial, Verdict
 
 OLD = Kernel("v5.10.262", KernelTag(5, 10, 262), "a" * 40, "b" * 40, origin="store")
@@ -207,8 +209,9 @@ def test_junit_keeps_error_apart_from_failure() -> None:
         "test_y.py::test_z": ["error"],
         "test_y.py::test_s": ["skipped"],
         "test_y.py::test_q": ["error"],
+        "crash": ["error"],
     }
-    assert (two.get("failures"), two.get("errors"), two.get("skipped")) == ("1", "2", "1")
+    assert (two.get("failures"), two.get("errors"), two.get("skipped")) == ("1", "3", "1")
     assert suites["v6.12.107.three"].get("errors") == "1"
     assert suites["v6.12.107.ext"].get("tests") == "2"
 
@@ -237,6 +240,65 @@ def test_ktap_plans_count_and_every_parent_says_what_its_children_came_to() -> N
     assert "    ok 2 red: test_x.py::test_p[a\\#b]" in lines
     assert "    not ok 2 test_y.py::test_z # ERROR no device" in lines
     assert "    ok 3 test_y.py::test_s # SKIP Skipped: x" in lines
+
+
+def judged(*results: SelftestResult, **more: Any) -> Cell:
+    """Judge extension "two" by what a guest said, all its tests being controls."""
+    report = replace(GUEST, results=results, finished=True, exit_status=0, splats=())
+    return judge_cell("two", replace(report, **more), None, upstream=False)
+
+
+def errors_of(cell: Cell) -> list[tuple[str | None, str, str]]:
+    """Return the errors that JUnit has of a cell: (name, message, text)."""
+    root = ET.fromstring(report_junit.render(RunReport((Trial(NEW, "plain", "x", (cell,)),))))  # noqa: S314 - our own document
+    cases = [(case.get("name"), case.find("error")) for case in root.iter("testcase")]
+    return [(name, e.get("message", ""), e.text or "") for name, e in cases if e is not None]
+
+
+WARN = Splat(
+    SplatKind.WARN, "WARNING: a.c:1", "cut here\n\x1b[31mWARNING: a.c:1", 1.0, SKIPPED.nodeid
+)
+
+
+def test_a_warn_is_an_error_of_its_own_beside_a_test_that_failed() -> None:
+    again = replace(WARN, line="WARNING: b.c:2")
+    ((one, said, text), (two, *_)) = errors_of(judged(FAILED, splats=(WARN, again)))
+    assert (one, two) == ("crash", "crash 2")
+    assert said == "WARN in test_y.py::test_s: WARNING: a.c:1"
+    assert text.endswith("cut here\n\ufffd[31mWARNING: a.c:1")
+
+
+def test_a_panic_is_told_with_its_kind_and_its_console_beside_the_tests_it_cost() -> None:
+    panic = replace(WARN, kind=SplatKind.PANIC, line="Kernel panic - not syncing")
+    cell = judged(lost=(SKIPPED.nodeid,), finished=False, splats=(panic,))
+    lost, crash = errors_of(cell)
+    assert lost[:2] == (
+        "test_y.py::test_s",
+        "has no result: the guest's session was cut short",
+    )
+    assert crash[:2] == ("crash", "panic in test_y.py::test_s: Kernel panic - not syncing")
+    lines = report_ktap.render(RunReport((Trial(NEW, "plain", "x", (cell,)),))).splitlines()
+    at = lines.index(f"    not ok 2 crash # ERROR {crash[1]}")
+    assert lines[at - 2 : at] == ["      # cut here", "      # \ufffd[31mWARNING: a.c:1"]
+
+
+def test_a_skip_that_leaves_nothing_proven_is_an_error_too() -> None:
+    assert [name for name, *_ in errors_of(judged(FAILED, SKIPPED))] == ["red"]
+
+
+def test_what_a_tests_own_check_says_is_not_said_twice() -> None:
+    assert [name for name, *_ in errors_of(judged(BROKEN, FAILED))] == ["test_y.py::test_z"]
+
+
+def test_a_proof_without_red_says_in_its_own_check_what_ended_that_guest() -> None:
+    found = Evidence((), splats=(replace(WARN, kind=SplatKind.OOPS, test=PROOF.nodeid),))
+    guest = replace(GUEST, finished=True, exit_status=0, splats=())
+    cell = judge_cell("ext", guest, found, upstream=False)
+    ((name, said, text),) = errors_of(cell)
+    assert name == "red: test_x.py::test_p[a#b]"
+    assert "no result on the kernel without the patch: oops in test_x.py::test_p[a#b]" in said
+    assert "stated pattern: old" in text
+    assert "cut here" in text
 
 
 def test_files_are_written_and_a_dash_takes_stdout(

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from workbench.prove import ProofState
-from workbench.reportlog import first_line
+from workbench.prove import ProofState, red_check
+from workbench.reportlog import first_line, short
 
 if TYPE_CHECKING:
     from workbench.model import SelftestResult
     from workbench.prove import Proof
-    from workbench.verdict import Cell, RunReport
+    from workbench.verdict import Cell, Reason, RunReport
 
 
 class CheckResult(StrEnum):
@@ -27,12 +27,16 @@ class CheckResult(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a report: ``message`` is one line, ``detail`` any number, seconds wall time."""
+    """One line of a report: ``message`` is one line, ``detail`` any number, seconds wall time.
+
+    ``excerpt`` quotes the console or the build log.
+    """
 
     name: str
     result: CheckResult
     message: str = ""
     detail: str = ""
+    excerpt: str = ""
     seconds: float = 0.0
 
 
@@ -50,19 +54,21 @@ _PROOF: Final = {
 
 
 def checks(cell: Cell) -> tuple[Check, ...]:
-    """Return every check of a cell; one that is not green always has one that did not pass."""
+    """Return every check of a cell; one that is not green always has one that did not pass.
+
+    A reason that no test's or proof's own check tells is an error of its own.
+    """
+    explained = {reason.check: reason for reason in cell.reasons if reason.check}
     found = [_of_test(test) for test in cell.tests]
     found += [
-        Check(_name(nodeid), CheckResult.ERROR, "has no result: the guest's session was cut short")
+        Check(short(nodeid), CheckResult.ERROR, "has no result: the guest's session was cut short")
         for nodeid in cell.lost
     ]
-    found += [_of_proof(proof) for proof in cell.proofs]
-    judged = {check.result for check in found} - {CheckResult.PASS, CheckResult.SKIP}
-    if cell.reasons and not judged:
-        said = [str(reason) for reason in cell.reasons]
-        quoted = dict.fromkeys(each.excerpt for each in cell.reasons if each.excerpt)
-        detail = "\n".join((*said, *quoted))
-        found.append(Check(cell.state, CheckResult.ERROR, said[0], detail))
+    found += [_of_proof(proof, explained.get(red_check(proof.nodeid))) for proof in cell.proofs]
+    others = (reason for reason in cell.reasons if not reason.check)
+    for number, reason in enumerate(others, start=1):
+        name = f"{cell.state} {number}" if number > 1 else str(cell.state)
+        found.append(Check(name, CheckResult.ERROR, reason.what, str(reason), reason.excerpt))
     return tuple(found)
 
 
@@ -79,15 +85,14 @@ def not_judged(report: RunReport) -> tuple[Check, ...]:
 def _of_test(test: SelftestResult) -> Check:
     result = _OUTCOME.get(test.outcome, CheckResult.ERROR)
     return Check(
-        _name(test.nodeid), result, first_line(test.message), test.detail, seconds=test.seconds
+        short(test.nodeid), result, first_line(test.message), test.detail, seconds=test.seconds
     )
 
 
-def _of_proof(proof: Proof) -> Check:
-    said = f"{proof.state}: {proof.message}" if proof.message else str(proof.state)
+def _of_proof(proof: Proof, why: Reason | None) -> Check:
+    name, result = red_check(proof.nodeid), _PROOF[proof.state]
     detail = f"stated pattern: {proof.expected}"
-    return Check(f"red: {_name(proof.nodeid)}", _PROOF[proof.state], said, detail)
-
-
-def _name(nodeid: str) -> str:
-    return nodeid.partition("/")[2] or nodeid
+    if why is None:
+        said = f"{proof.state}: {proof.message}" if proof.message else str(proof.state)
+        return Check(name, result, said, detail)
+    return Check(name, result, why.what, f"{why}\n{detail}", why.excerpt)

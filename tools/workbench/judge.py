@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from workbench.model import PatchState, TestKind
-from workbench.prove import Evidence, Proof, ProofState, judge_proof
-from workbench.reportlog import extension_of, first_line
+from workbench.prove import Evidence, Proof, ProofState, judge_proof, red_check
+from workbench.reportlog import extension_of, first_line, short
 from workbench.verdict import Cell, CellState, Reason
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _crashes(extension: str, report: SelftestReport, lost: Sequence[str]) -> lis
         why = Reason(_told(splat, test), where, "read the console around it", splat.excerpt)
         found.append((CellState.CRASH, why))
     if lost and not found:
-        state, what = _cut_short(extension, guilty, lost, report)
+        state, what = _cutshort(extension, guilty, lost, report)
         found.append((state, Reason(what, where, "mend that first, then run again")))
     elif not report.finished and not report.lost and not report.splats:
         what = f"the guest's session did not end as it should (status {report.exit_status})"
@@ -88,12 +89,12 @@ def _crashes(extension: str, report: SelftestReport, lost: Sequence[str]) -> lis
     return found
 
 
-def _cut_short(
+def _cutshort(
     extension: str, guilty: str, lost: Sequence[str], report: SelftestReport
 ) -> tuple[CellState, str]:
     count = f"{len(lost)} of its tests {'has' if len(lost) == 1 else 'have'} no result"
     if extension_of(guilty) == extension and not report.splats:
-        return CellState.CRASH, f"the guest's session ended in {_short(guilty)}: {count}"
+        return CellState.CRASH, f"the guest's session ended in {short(guilty)}: {count}"
     return CellState.LOST, f"{count}: the guest's session ended in {guilty}"
 
 
@@ -105,13 +106,14 @@ def _reds(tests: Iterable[SelftestResult]) -> list[Found]:
             case "passed":
                 continue
             case "skipped":
-                state, verb = CellState.UNPROVEN, "was skipped and proves nothing"
+                # For a test report a skip is no fault, so its reason is told beside it.
+                state, verb, check = CellState.UNPROVEN, "was skipped and proves nothing", ""
             case "error":
-                state, verb = CellState.RED, "could not be run"
+                state, verb, check = CellState.RED, "could not be run", short(test.nodeid)
             case _:
-                state, verb = CellState.RED, "failed"
-        what = f"{_short(test.nodeid)} {verb}: {first_line(test.message)}"
-        found.append((state, Reason(what)))
+                state, verb, check = CellState.RED, "failed", short(test.nodeid)
+        what = f"{short(test.nodeid)} {verb}: {first_line(test.message)}"
+        found.append((state, Reason(what, check=check)))
     return found
 
 
@@ -124,7 +126,10 @@ def _without_proof(tests: Sequence[SelftestResult]) -> list[Found]:
 
 def _proofs(proofs: Iterable[Proof], evidence: Evidence) -> list[Found]:
     not_red = (proof for proof in proofs if proof.state is not ProofState.RED)
-    return [(CellState.UNPROVEN, _proof_reason(proof, evidence)) for proof in not_red]
+    return [
+        (CellState.UNPROVEN, replace(_proof_reason(proof, evidence), check=red_check(proof.nodeid)))
+        for proof in not_red
+    ]
 
 
 def _controls(tests: Iterable[SelftestResult], evidence: Evidence) -> list[Found]:
@@ -140,9 +145,9 @@ def _controls(tests: Iterable[SelftestResult], evidence: Evidence) -> list[Found
             continue
         red = by_name.get(test.nodeid)
         if red is None:
-            found.append((CellState.UNPROVEN, _no_red(f"control {_short(test.nodeid)}", evidence)))
+            found.append((CellState.UNPROVEN, _no_red(f"control {short(test.nodeid)}", evidence)))
         elif red.outcome != "passed":
-            what = f"the control {_short(red.nodeid)} fails on the kernel without the patch"
+            what = f"the control {short(red.nodeid)} fails on the kernel without the patch"
             why = Reason(f"{what}: {first_line(red.message)}", next_step="is it a proof?")
             found.append((CellState.UNPROVEN, why))
     return found
@@ -155,7 +160,7 @@ def _no_red(name: str, evidence: Evidence) -> Reason:
         last = evidence.splats[-1]
         happened, excerpt = f": {_told(last, last.test)}", last.excerpt
     elif evidence.lost:
-        happened = f": the guest's session ended in {_short(evidence.lost[0])}"
+        happened = f": the guest's session ended in {short(evidence.lost[0])}"
     return Reason(
         f"the {name} has no result on the kernel without the patch{happened}",
         f"console: {evidence.console}" if evidence.console else "",
@@ -165,12 +170,12 @@ def _no_red(name: str, evidence: Evidence) -> Reason:
 
 
 def _told(splat: Splat, test: str) -> str:
-    place = f"in {_short(test)}" if test else "outside any test"
+    place = f"in {short(test)}" if test else "outside any test"
     return f"{splat.kind} {place}: {splat.line}"
 
 
 def _proof_reason(proof: Proof, evidence: Evidence) -> Reason:
-    name = _short(proof.nodeid)
+    name = short(proof.nodeid)
     match proof.state:
         case ProofState.RED:
             return Reason(f"the proof {name} is {proof.state}")
@@ -216,8 +221,3 @@ def build_reasons(failure: BuildFailure) -> tuple[Reason, ...]:
         )
         for unmet in failure.unmet
     )
-
-
-def _short(nodeid: str) -> str:
-    """Drop the extension's folder: the row of the matrix says it already."""
-    return nodeid.partition("/")[2] or nodeid

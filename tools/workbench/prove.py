@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from workbench.reportlog import first_line
+from workbench.reportlog import first_line, short
 
 if TYPE_CHECKING:
     from workbench.model import SelftestResult, Splat
@@ -50,6 +50,11 @@ class Evidence:
     splats: tuple[Splat, ...] = ()
     lost: tuple[str, ...] = ()
     console: str = ""
+
+
+def red_check(nodeid: str) -> str:
+    """Name the question for a proof's red, beside the one for the proof itself."""
+    return f"red: {short(nodeid)}"
 
 
 def judge_proof(green: SelftestResult, red: SelftestResult | None) -> Proof:

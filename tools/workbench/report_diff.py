@@ -9,8 +9,8 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from rich.text import Text
 
 from workbench import judge
+from workbench.printable import safe
 from workbench.rangediff import PairState
-from workbench.report_series import safe
 from workbench.report_terminal import console_for
 
 if TYPE_CHECKING:

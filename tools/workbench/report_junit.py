@@ -66,7 +66,7 @@ def _case(check: Check, suite: str) -> junitparser.TestCase:
         case CheckResult.SKIP:
             kind = junitparser.Skipped
     found = kind(message, check.result)
-    found.text = _xml(check.detail)
+    found.text = _xml("\n".join(filter(None, (check.detail, check.excerpt))))
     case.result = [found]
     return case
 

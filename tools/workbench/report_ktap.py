@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.checks import Check, CheckResult, checks, not_judged
+from workbench.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,17 +54,18 @@ def _cell(cell: Cell) -> _Result:
 def _check(check: Check) -> _Result:
     name = _plain(check.name)
     message = _plain(check.message)
+    quoted = [f"# {safe(line)}" for line in check.excerpt.splitlines()]
     match check.result:
         case CheckResult.PASS:
             return True, name, []
         case CheckResult.SKIP:
             return True, f"{name} # SKIP {message}".rstrip(), []
         case CheckResult.FAIL:
-            return False, name, [f"# {message}"] if message else []
+            return False, name, [*([f"# {message}"] if message else []), *quoted]
         case CheckResult.ERROR:
-            return False, f"{name} # ERROR {message}".rstrip(), []
+            return False, f"{name} # ERROR {message}".rstrip(), quoted
 
 
 def _plain(text: str) -> str:
-    """Keep a name on one line, without the sign that starts a directive."""
-    return " ".join(text.replace("#", "\\#").split())
+    """Keep a text on one line, without the sign that starts a directive."""
+    return safe(" ".join(text.replace("#", "\\#").split()))

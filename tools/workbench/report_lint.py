@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from workbench.gates import GateState
+from workbench.printable import safe
 from workbench.report_terminal import console_for
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _show_lines(console: Console, lint: KernelLint) -> None:
     for patch in lint.patches:
         for result in patch.results:
             parts = (patch.extension, patch.patch, result.gate, result.state, result.detail)
-            line = " | ".join(part for part in map(_safe, parts) if part)
+            line = " | ".join(part for part in map(safe, parts) if part)
             console.print(f"{lint.kernel.name}: {line}", soft_wrap=True)
     for name in lint.upstream:
         console.print(f"{lint.kernel.name}: {name} | no patch", soft_wrap=True)
@@ -121,21 +122,21 @@ def _show_reasons(console: Console, lint: KernelLint, patch: PatchLint) -> None:
     for result in patch.results:
         if result.state in _BAD:
             head = Text(f"\n{place}, {result.gate}: ", style=_STYLE[result.state])
-            head.append(_safe(result.detail), style="not bold default on default")
+            head.append(safe(result.detail), style="not bold default on default")
             console.print(head, soft_wrap=True)
             for finding in result.findings[:_SHOWN]:
-                console.print(f"  {_safe(str(finding))}", soft_wrap=True)
+                console.print(f"  {safe(str(finding))}", soft_wrap=True)
             if (more := len(result.findings) - _SHOWN) > 0:
                 console.print(f"  ... {more} more (--json has them all)", soft_wrap=True)
             for quote in result.excerpt.splitlines()[:_QUOTED]:
-                console.print(Text(f"    | {_safe(quote)}", style="dim"), soft_wrap=True)
+                console.print(Text(f"    | {safe(quote)}", style="dim"), soft_wrap=True)
     states = Counter(result.state for result in patch.results)
     if states[GateState.CONFLICT]:
-        console.print(f"\n{place}: {_safe(patch.results[0].detail)}", soft_wrap=True)
+        console.print(f"\n{place}: {safe(patch.results[0].detail)}", soft_wrap=True)
     elif console.is_terminal:
         for result in patch.results:
             if result.state is GateState.EXEMPT:
-                reason = f"{place}: {result.gate} is not applicable: {_safe(result.detail)}"
+                reason = f"{place}: {result.gate} is not applicable: {safe(result.detail)}"
                 console.print(reason, soft_wrap=True)
 
 
@@ -149,9 +150,3 @@ def _summary(lint: KernelLint) -> Text:
     text.append(word, style=style)
     text.append(f" ({told}{known}), {lint.seconds:.1f} s")
     return text
-
-
-def _safe(text: str) -> str:
-    """Keep what a log may hold from steering the terminal."""
-    shown = text.expandtabs(8)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from workbench.explained import HunkState
 from workbench.model import PatchState
+from workbench.printable import safe
 from workbench.report_terminal import console_for
 
 if TYPE_CHECKING:
@@ -230,12 +231,6 @@ def _shortened(text: str) -> list[str]:
     if len(lines) <= _MAX_LINES:
         return lines
     return [*lines[:_MAX_LINES], f"... {len(lines) - _MAX_LINES} more lines (--json has them all)"]
-
-
-def safe(text: str) -> str:
-    """Keep what a file may hold from steering the terminal."""
-    shown = text.expandtabs(8)
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in shown)
 
 
 def _summary(series: RebasedSeries) -> Text:

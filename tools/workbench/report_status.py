@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from workbench.report_series import safe
+from workbench.printable import safe
 from workbench.report_terminal import console_for
 from workbench.status import Applies, Builds, Proven
 

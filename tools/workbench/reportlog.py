@@ -140,6 +140,11 @@ def extension_of(nodeid: str) -> str:
     return nodeid.partition("/")[0] if "/" in nodeid else ""
 
 
+def short(nodeid: str) -> str:
+    """Return a test's name without its extension's folder, for where that is said already."""
+    return nodeid.partition("/")[2] or nodeid
+
+
 def first_line(message: str) -> str:
     """Return the line of a failure message that a one-line report shows."""
     return message.strip().partition("\n")[0].strip()

@@ -85,13 +85,16 @@ _EXIT: Final = {
 class Reason:
     """Why a cell is not green: what, in one line; where to look; what to do next.
 
-    ``excerpt`` quotes console or build log, any number of lines.
+    ``excerpt`` quotes console or build log, any number of lines. ``check``
+    names the check of a test report that it explains; without one it is a
+    check of its own there.
     """
 
     what: str
     where: str = ""
     next_step: str = ""
     excerpt: str = ""
+    check: str = ""
 
     def __str__(self) -> str:
         """Return the one line."""
