@@ -23,6 +23,7 @@ from workbench import (
 )
 from workbench.checks import CheckResult, checks
 from workbench.errors import ExitCode
+from workbench.image import GuestImage
 from workbench.judge import judge_cell
 from workbench.model import (
     BuildFailure,
@@ -68,7 +69,9 @@ CELLS = (
 GUEST = SelftestReport(
     (PROOF,), 2, finished=False, exit_status=None, boot_seconds=1.0, seconds=4.0,
     splats=(Splat(SplatKind.PANIC, "Kernel panic", "around", 3.0, "two/test_y.py::test_q"),),
+    accelerator="TCG: no /dev/kvm",
 )  # fmt: skip
+IMAGE = GuestImage(Path("/root"), Path("/lock"), "e" * 64, ("iproute2 6.1 -> 6.2",))
 SERIES = RebasedSeries(
     NEW, ("ext",), (PatchOutcome("ext", "0001-x.patch", "x", PatchState.CLEAN, "c" * 40),),
     "c" * 40, "d" * 40, "refs/kpw/x",
@@ -76,7 +79,7 @@ SERIES = RebasedSeries(
 REPORT = RunReport(
     (
         Trial(OLD, "plain", "x86_64", (replace(GOOD, upstream=True, proofs=()),)),
-        Trial(NEW, "debug", "x86_64", CELLS, SERIES, None, (GUEST,), ("a note",)),
+        Trial(NEW, "debug", "x86_64", CELLS, SERIES, None, (GUEST,), ("a note",), image=IMAGE),
     ),
     "2026-11-23T12:00:00+0000",
     12.3,
@@ -163,6 +166,9 @@ def test_json_says_it_all() -> None:
     assert series is not None
     assert (trial["tree"], trial["red"]) == (series.tree, "none")
     assert trial["patches"][0]["state"] == "clean"
+    assert trial["guests"][0]["accelerator"] == "TCG: no /dev/kvm"
+    assert trial["image"] == {"digest": "e" * 64, "changes": ["iproute2 6.1 -> 6.2"]}
+    assert data["trials"][0]["image"] is None
     assert trial["guests"][0]["splats"][0]["test"] == "two/test_y.py::test_q"
     ext, two, three = trial["cells"]
     assert ext["proofs"][0]["state"] == "red for the stated reason"

@@ -100,7 +100,7 @@ def guest_run(folder: Path, data: bytes, *splats: Splat, finished: bool, console
         boot_seconds=1.0,
         seconds=3.0,
         finished=finished,
-        accelerator=Accelerator("tcg", "max", "", 1),
+        accelerator=Accelerator("tcg", "max", "TCG: there is no /dev/kvm", 1),
     )
 
 
@@ -275,6 +275,11 @@ def test_a_guest_that_ends_without_saying_so_is_not_finished(tmp_path: Path) -> 
     assert not selftest.read_report(run).finished
     run = guest_run(tmp_path, lines_for([A, B], [A], ended=True), finished=True, console="")
     assert not selftest.read_report(run).finished
+
+
+def test_a_report_says_what_the_guest_ran_under_and_why(tmp_path: Path) -> None:
+    run = guest_run(tmp_path, lines_for([A], [A], ended=True), finished=True, console="")
+    assert selftest.read_report(run).accelerator == "TCG: there is no /dev/kvm"
 
 
 def test_no_tests_no_guest(

@@ -6,11 +6,23 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from workbench import atomic, build, campaign, image, interrupt, rebase, selftest, source, trial
+from workbench import (
+    accel,
+    atomic,
+    build,
+    campaign,
+    image,
+    interrupt,
+    rebase,
+    selftest,
+    source,
+    trial,
+)
 from workbench.declared import Extension
 from workbench.errors import InfraError, UsageError
 from workbench.image import GuestImage
@@ -37,11 +49,11 @@ from workbench.verdict import CellState, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from workbench.gitstore import Store
 
 TAG = KernelTag(6, 12, 1)
+IMAGE = GuestImage(Path("root"), Path("lock"), "digest")
 KERNEL = Kernel("v6.12.1", TAG, "commit", "plain-tree")
 
 
@@ -66,6 +78,7 @@ class World:
     broken: set[str] = field(default_factory=set)
     passes_unpatched: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    image: GuestImage = IMAGE
     ends: dict[str, BaseException] = field(default_factory=dict)
 
     def rebase(
@@ -131,14 +144,15 @@ class World:
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(rebase, "rebase", made.rebase)
     monkeypatch.setattr(build, "build", made.build)
     monkeypatch.setattr(build, "kernel_key", lambda _p, request: f"key-{request.tree}")
     monkeypatch.setattr(selftest, "run_selftests", made.run)
-    found = GuestImage(tmp_path / "root", tmp_path / "lock", "digest")
-    monkeypatch.setattr(image, "ensure_image", lambda *_: found)
+    monkeypatch.setattr(image, "ensure_image", lambda *_: made.image)
+    under = accel.Accelerator("tcg", "max", "TCG: there is no /dev/kvm", 1)
+    monkeypatch.setattr(accel, "choose", lambda _paths, _arch: under)
     return made
 
 
@@ -326,6 +340,23 @@ def test_an_extension_that_k_left_out_has_no_cell(
         try_it(paths, both, Red.NONE, "a")
 
 
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ((), []),
+        (("a 1 -> 2",), ["the guest image is not of its lock: a 1 -> 2"]),
+        (tuple("abcde"), ["the guest image is not of its lock: a, b, c and 2 more"]),
+    ],
+)
+def test_an_image_that_is_not_of_its_lock_is_told_in_one_note(
+    world: World, paths: Paths, tmp_path: Path, changes: tuple[str, ...], note: list[str]
+) -> None:
+    world.image = replace(world.image, changes=changes)
+    made = try_it(paths, [extension("a", tmp_path)])
+    assert [each.partition(";")[0] for each in made.notes] == note
+    assert made.image == world.image
+
+
 @pytest.fixture
 def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let every tag but v9.9 be had; return what was asked for."""
@@ -359,7 +390,9 @@ def test_a_campaign_goes_over_the_kernels_oldest_first(
     assert kernels == ["v7.1", "v5.10"]
     assert [made.kernel.name for made in report.trials] == ["v5.10", "v7.1"]
     assert report.exit_code == 0
-    assert "verdict: GOOD" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "verdict: GOOD" in said.out
+    assert said.err.count("accelerator: TCG: there is no /dev/kvm\n") == 1
     assert report.folder is not None
     assert (report.folder / "report.json").is_file()
 

@@ -107,8 +107,10 @@ class _Lab:
 
 
 def _try_all(lab: _Lab, so_far: _SoFar) -> None:
+    from workbench import accel
     from workbench.trial import Bench, run_trial
 
+    lab.display.note(f"accelerator: {accel.choose(lab.paths, lab.order.arch).reason}")
     store, kernels = _kernels(lab.paths, lab.order, so_far.names, lab.display)
     so_far.names = tuple(kernel.name for kernel in kernels)
     so_far.folder = new_run(lab.paths)

@@ -312,6 +312,7 @@ class SelftestReport:
     true only when the guest said the session ended and powered off itself.
     ``boot`` are the words its kernel was booted with besides the usual ones;
     ``elsewhere`` are the tests it left to guests booted with others.
+    ``accelerator`` says in one line what it ran under, and why.
     """
 
     results: tuple[SelftestResult, ...]
@@ -325,3 +326,4 @@ class SelftestReport:
     lost: tuple[str, ...] = field(default=())
     boot: str = ""
     elsewhere: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    accelerator: str = ""

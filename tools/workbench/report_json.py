@@ -10,6 +10,7 @@ from workbench.model import BuildFailure, BuiltKernel
 from workbench.report_series import conflict_data
 
 if TYPE_CHECKING:
+    from workbench.image import GuestImage
     from workbench.model import PatchOutcome, SelftestReport, SelftestResult, Splat
     from workbench.verdict import BrokenOff, Cell, RunReport, Trial
 
@@ -60,6 +61,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "tree": series.tree if series is not None else "",
         "patches": [_patch(outcome) for outcome in series.outcomes] if series is not None else [],
         "build": _build(trial.build),
+        "image": _image(trial.image),
         "guests": [_guest(report) for report in trial.reports],
         "cells": [_cell(cell) for cell in trial.cells],
     }
@@ -96,9 +98,16 @@ def _build(build: BuiltKernel | BuildFailure | None) -> dict[str, Any] | None:
             return None
 
 
+def _image(image: GuestImage | None) -> dict[str, Any] | None:
+    if image is None:
+        return None
+    return {"digest": image.digest, "changes": list(image.changes)}
+
+
 def _guest(report: SelftestReport) -> dict[str, Any]:
     return {
         "boot": report.boot,
+        "accelerator": report.accelerator,
         "collected": report.collected,
         "finished": report.finished,
         "exit_status": report.exit_status,

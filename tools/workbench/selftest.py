@@ -215,6 +215,7 @@ def read_report(
         lost=log.lost,
         boot=boot_words,
         elsewhere=tuple(log.elsewhere.items()),
+        accelerator=run.accelerator.reason,
     )
 
 

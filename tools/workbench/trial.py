@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workbench import build, fitting, image, judge, rebase, selftest
 from workbench import evidence as memory
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from workbench.paths import Paths
     from workbench.progress import Progress
     from workbench.suite import Suite
+
+# Of what an image has otherwise than its lock; --json has them all.
+_CHANGES_TOLD: Final = 3
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,15 @@ def rebased(bench: Bench, course: Course) -> Course:
 
 def imaged(bench: Bench, course: Course) -> Course:
     """Get the guest image."""
-    found = image.ensure_image(bench.paths, bench.progress, course.plan.arch)
-    return replace(course, image=found)
+    arch = course.plan.arch
+    found = image.ensure_image(bench.paths, bench.progress, arch)
+    if not found.changes:
+        return replace(course, image=found)
+    more = len(found.changes) - _CHANGES_TOLD
+    told = ", ".join(found.changes[:_CHANGES_TOLD]) + (f" and {more} more" if more > 0 else "")
+    next_step = f"'kpw image --relock --arch {arch}' takes today's packages"
+    note = f"the guest image is not of its lock: {told}; {next_step}"
+    return replace(course, image=found, notes=(*course.notes, note))
 
 
 def reddened(bench: Bench, course: Course) -> Course:
@@ -238,6 +248,7 @@ def _conclude(bench: Bench, course: Course) -> Trial:
         notes=course.notes,
         folder=bench.folder,
         red=plan.red,
+        image=course.image,
     )
 
 

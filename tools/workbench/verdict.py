@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from workbench.image import GuestImage
     from workbench.model import (
         BuildFailure,
         BuiltKernel,
@@ -127,7 +128,8 @@ class Trial:
     ``reports`` has one for each guest that ran the selftests on the patched
     kernel. ``notes`` are worth a line but do not change the verdict.
     ``folder`` keeps the consoles and results of the run. ``red`` tells how
-    the red was had: a verdict without any is about the green alone.
+    the red was had: a verdict without any is about the green alone. ``image``
+    is what the guests ran, None when it came to none.
     """
 
     kernel: Kernel
@@ -141,6 +143,7 @@ class Trial:
     folder: Path | None = None
     seconds: float = 0.0
     red: Red = Red.NONE
+    image: GuestImage | None = None
 
     @property
     def verdict(self) -> Verdict:
