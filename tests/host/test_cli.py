@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from _pytest.mark.expression import Expression
 
 from workbench import cli, interrupt, options
 from workbench.errors import ExitCode, InfraError, UsageError
@@ -218,6 +219,24 @@ def test_trial_options_make_an_order() -> None:
     assert order == Order(("v6.12",), only=("a", "b"), flavour="debug")
     assert outputs.files == (("ktap", "-"),)
     assert command.help == "Say what it does."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a", "", " ", "a and b", "not (a or b)", "not not a", "test_x[ipv4-gro] or x::y", "-v",
+        "lambda", "a b",
+        "a and", "(a", "a)", "()", "not", "a(b)", "a, b", "a == b", "a & b", "a # b", "'a'",
+    ],
+)  # fmt: skip
+def test_an_expression_is_refused_where_pytest_refuses_it(text: str) -> None:
+    try:
+        Expression.compile(text.strip() or "a")
+    except SyntaxError:
+        with pytest.raises(UsageError, match="-k"):
+            Order(expression=text)
+    else:
+        assert Order(expression=text).expression == text
 
 
 @pytest.mark.parametrize(

@@ -367,7 +367,8 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(name)
         if name == "v9.9":
             raise UsageError("no such kernel", where=name)
-        return replace(KERNEL, name=name, tag=KernelTag.parse(name))
+        tag = KernelTag.parse(name)
+        return replace(KERNEL, name=str(tag), tag=tag)
 
     monkeypatch.setattr(source, "obtain", obtain)
     monkeypatch.setattr(source, "default_tag", lambda _paths: "v6.12.1")
@@ -380,6 +381,10 @@ def one_extension(paths: Paths) -> None:
     folder.mkdir(parents=True)
     (folder / "extension.toml").write_text('id = "A"\nsummary = "s"\nbase = "v6.12.1"\n')
     (folder / "0001-x.patch").write_text("")
+    for name in ("base", "arch/x86_64", "flavour/debug"):
+        file = paths.kconfigs / f"{name}.config"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
 
 
 @pytest.mark.usefixtures("world", "one_extension")
@@ -411,6 +416,31 @@ def test_an_unknown_tag_costs_no_trial_and_is_no_run(
         campaign.run(paths, Order(("v5.10", "v9.9")), Outputs())
     assert world.asked == []
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.usefixtures("world", "one_extension")
+@pytest.mark.parametrize(
+    ("order", "said"),
+    [
+        (Order(("v5.10", "nonsense")), "nonsense"),
+        (Order(("v5.10",), flavour="debgu"), "did you mean 'debug'"),
+        (Order(("v5.10",), all_tags=True), "not both"),
+    ],
+    ids=["tag", "flavour", "all"],
+)
+def test_a_word_that_means_nothing_is_refused_before_a_download(
+    paths: Paths, kernels: list[str], order: Order, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        campaign.run(paths, order, Outputs())
+    assert kernels == []
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("world", "kernels", "one_extension")
+def test_a_kernel_named_twice_in_two_ways_is_tried_once(paths: Paths) -> None:
+    report = campaign.run(paths, Order(("v6.12.1", "6.12.1")), Outputs())
+    assert [made.kernel.name for made in report.trials] == ["v6.12.1"]
 
 
 @pytest.mark.usefixtures("kernels", "one_extension")

@@ -56,8 +56,8 @@ def run(
     Whatever ends it before its time, what was found is shown and written, and
     the ending goes on.
     """
-    chosen = _extensions(paths, order)
-    so_far = _SoFar(source.names(paths, order.tags, all_tags=order.all_tags))
+    chosen, names = _at_the_door(paths, order)
+    so_far = _SoFar(names)
     try:
         with progress.shown() as display:
             hear = on_result or (lambda _display, _result: None)
@@ -173,23 +173,31 @@ class _Chosen:
     known: tuple[str, ...]
 
 
-def _extensions(paths: Paths, order: Order) -> _Chosen:
-    from workbench import extensions
+def _at_the_door(paths: Paths, order: Order) -> tuple[_Chosen, tuple[str, ...]]:
+    """Refuse what cannot be meant before any work is begun; return extensions and kernels."""
+    from workbench import extensions, fragments
 
     loaded = extensions.load_extensions(paths)
     chosen = extensions.select(loaded, order.only, order.without)
     if not chosen:
         raise UsageError("no extension is left to try", next_step="see --only and --without")
-    return _Chosen(chosen, tuple(each.name for each in loaded))
+    known = _Chosen(chosen, tuple(each.name for each in loaded))
+    asked = tuple(each.name for each in chosen)
+    fragments.files(paths, arch=order.arch, extensions=asked, flavour=order.flavour)
+    names = source.names(paths, order.tags, all_tags=order.all_tags)
+    if order.repo is None:
+        source.refuse_unnamed(paths, names)
+    return known, names
 
 
 def _kernels(
     paths: Paths, order: Order, names: tuple[str, ...], display: Progress
 ) -> tuple[Store, tuple[Kernel, ...]]:
-    """Bring every kernel before the first trial: an unknown tag shall not cost an hour."""
+    """Bring every kernel before the first trial, each once: a tag can be spelt in several ways."""
     from workbench.gitstore import Store
 
-    kernels = source.obtain_all(paths, names, repo=order.repo, progress=display)
+    found = source.obtain_all(paths, names, repo=order.repo, progress=display)
+    kernels = {kernel.name: kernel for kernel in found}.values()
     return Store.open(paths), tuple(sorted(kernels, key=lambda kernel: kernel.tag))
 
 

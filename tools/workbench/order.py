@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from workbench.errors import UsageError
 
@@ -17,6 +20,23 @@ class Red(StrEnum):
     NONE = "none"
     REMEMBERED = "remembered"
     ANEW = "anew"
+
+
+_WORD: Final = re.compile(r"[\w:+\-.\[\]\\/]+")
+_OPERATORS: Final = {"and", "or", "not"}
+_NODES: Final = (ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.Not, ast.Name, ast.Load)
+
+
+def _is_expression(text: str) -> bool:
+    """Tell whether it is one of pytest's: Python's, of words, three operators and parentheses."""
+    if _WORD.sub("", text).strip("() \t"):
+        return False
+    plain = _WORD.sub(lambda word: word[0] if word[0] in _OPERATORS else "x", text)
+    try:
+        found = ast.parse(plain, mode="eval")
+    except SyntaxError:
+        return False
+    return all(isinstance(node, _NODES) for node in ast.walk(found))
 
 
 @dataclass(frozen=True)
@@ -38,6 +58,14 @@ class Order:
     red: Red = Red.REMEMBERED
     expression: str = ""
     snapshot: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse an expression that pytest would refuse in the guest, after the build."""
+        if self.expression.strip() and not _is_expression(self.expression.strip()):
+            raise UsageError(
+                f"-k {self.expression!r} is no expression",
+                next_step="it takes words, 'and', 'or', 'not' and parentheses",
+            )
 
 
 @dataclass(frozen=True)
