@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,7 @@ from workbench import progress, runs
 from workbench.live import Live
 from workbench.paths import Paths
 
-if TYPE_CHECKING:
-    from pathlib import Path
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 class Terminal(io.StringIO):
@@ -101,3 +102,40 @@ def test_old_runs_go_and_other_files_stay(tmp_path: Path) -> None:
     assert len(names) == runs.KEPT + 1
     assert "mine" in names
     assert "20260101-000000-7" not in names
+
+
+def test_the_folder_of_a_run_that_lives_stays_until_it_ended(tmp_path: Path) -> None:
+    paths = Paths(tmp_path, tmp_path / "cache", tmp_path / "state")
+    script = (
+        "import sys; from pathlib import Path; from workbench import runs;"
+        "from workbench.paths import Paths; root = Path(sys.argv[1]);"
+        "print(runs.new_run(Paths(root, root / 'cache', root / 'state')), flush=True);"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(TOOLS)},
+    ) as other:
+        assert other.stdout is not None
+        its = Path(other.stdout.readline().strip())
+        (its / "console").write_text("still written")
+        for number in range(runs.KEPT):
+            (paths.runs / f"29990101-0000{number:02}-7").mkdir()
+        runs.new_run(paths)
+        assert (its / "console").exists()
+        other.kill()
+    runs.new_run(paths)
+    assert not its.exists()
+
+
+def test_a_note_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    said, terminal = io.StringIO(), Terminal()
+    progress.Plain(said).note("from\ta guest: \x1b[2J\x07")
+    assert said.getvalue() == "from    a guest: \ufffd[2J\ufffd\n"
+    with Live(terminal) as live:
+        live.note("from a guest: \x1b[2J\x07")
+    assert "from a guest: \ufffd[2J\ufffd" in terminal.getvalue()

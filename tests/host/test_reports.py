@@ -22,6 +22,7 @@ from workbench import (
     report_terminal,
 )
 from workbench.checks import CheckResult, checks
+from workbench.commands import prove
 from workbench.errors import ExitCode
 from workbench.image import GuestImage
 from workbench.judge import judge_cell
@@ -155,6 +156,28 @@ def test_every_cell_that_is_not_green_has_a_check_that_did_not_pass() -> None:
         cell = Cell("x", state, (Reason("why"),) if state is not CellState.GREEN else ())
         bad = [each for each in checks(cell) if each.result is not CheckResult.PASS]
         assert bool(bad) is (state is not CellState.GREEN)
+
+
+def test_what_a_guest_says_cannot_steer_the_terminal() -> None:
+    evil = "\x1b]0;owned\x07\x9b2J\r"
+    why = Reason(f"panic: {evil}", f"console: {evil}", evil, f"line one {evil}\nline two")
+    trial = Trial(
+        NEW, "plain", "x", (Cell("two", CellState.CRASH, (why,)),), notes=(f"a note {evil}",)
+    )
+    broken = BrokenOff(f"QEMU said {evil}", ExitCode.INFRA, ("v7.1",))
+    report = RunReport((trial,), broken_off=broken)
+    said = text_of(report)
+    assert "".join(char for char in said if not char.isprintable() and char != "\n") == ""
+    assert "    | line two" in said.splitlines()
+    ET.fromstring(report_terminal.render_svg(report))  # noqa: S314 - our own document
+
+
+def test_a_proofs_message_cannot_steer_the_terminal() -> None:
+    proof = Proof(PROOF.nodeid, ProofState.OTHER, "\x1b[2J", "old")
+    (line,) = prove.proof_lines(
+        RunReport((Trial(NEW, "plain", "x", (replace(GOOD, proofs=(proof,)),)),))
+    )
+    assert line.isprintable()
 
 
 def test_json_says_it_all() -> None:

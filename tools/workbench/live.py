@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from workbench.printable import safe
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -99,7 +101,7 @@ class Live:
 
     def note(self, line: str) -> None:
         """Print a line above the moving one."""
-        self._bar.console.print(line, soft_wrap=True)
+        self._bar.console.print(safe(line), soft_wrap=True)
 
     def _tell_ended(self) -> None:
         took = time.monotonic() - self._since

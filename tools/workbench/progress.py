@@ -8,6 +8,8 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, Protocol
 
+from workbench.printable import safe
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -58,7 +60,7 @@ class Plain:
 
     def note(self, line: str) -> None:
         """Print the line."""
-        self._stream.write(line + "\n")
+        self._stream.write(safe(line) + "\n")
         self._stream.flush()
 
 

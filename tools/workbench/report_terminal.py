@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from workbench.printable import safe
 from workbench.prove import ProofState
 from workbench.verdict import CellState
 
@@ -55,11 +56,12 @@ def _print(console: Console, report: RunReport) -> None:
         _show_reasons(console, trial)
     for trial in report.trials:
         for note in trial.notes:
-            console.print(f"note: {trial.kernel.name}: {note}", soft_wrap=True, markup=False)
+            line = f"note: {trial.kernel.name}: {safe(note)}"
+            console.print(line, soft_wrap=True, markup=False)
     if report.broken_off is not None:
         names = ", ".join(report.broken_off.not_judged)
         head = f"not judged: {names}: " if names else ""
-        console.print(Text(f"{head}{report.broken_off}", style="bold red"), soft_wrap=True)
+        console.print(Text(head + safe(str(report.broken_off)), style="bold red"), soft_wrap=True)
     console.print(_summary(report), soft_wrap=True)
 
 
@@ -118,12 +120,12 @@ def _show_reasons(console: Console, trial: Trial) -> None:
         everywhere = len(cells) == len(trial.cells) > 1
         who = "every extension" if everywhere else ", ".join(cell.extension for cell in cells)
         line = Text(f"{who} on {trial.kernel.name}: ", style=_STYLE[cells[0].state])
-        line.append(str(reason), style="not bold default on default")
+        line.append(safe(str(reason)), style="not bold default on default")
         console.print(line, soft_wrap=True)
         if reason.excerpt not in quoted:
             quoted.add(reason.excerpt)
             for quote in reason.excerpt.splitlines()[:_QUOTED]:
-                console.print(Text(f"    | {quote}", style="dim"), soft_wrap=True)
+                console.print(Text(f"    | {safe(quote)}", style="dim"), soft_wrap=True)
 
 
 def _summary(report: RunReport) -> Text:

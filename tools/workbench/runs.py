@@ -14,6 +14,8 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import filelock
+
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,16 +26,24 @@ if TYPE_CHECKING:
 KEPT: Final = 20
 REPORTS_KEPT: Final = 200
 REPORT: Final = "report.json"
+# Locked by the run: a lock ends with its process, however that ends.
+_ALIVE: Final = ".alive"
+_HELD: Final[list[filelock.BaseFileLock]] = []
 _NAME: Final = re.compile(r"\d{8}-\d{6}-\d+")
 
 
 def new_run(paths: Paths) -> Path:
     """Make the folder of a new run; of the older ones the last :data:`KEPT` stay whole.
 
-    Of those before them the report stays, if there is one.
+    Of those before them the report stays, if there is one. The folder of a run
+    that lives is never touched: it is held as long as this process is there.
     """
     folder = paths.runs / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
+    held = filelock.FileLock(folder / _ALIVE, timeout=0)
+    with contextlib.suppress(filelock.Timeout):  # this process's own, of the same second
+        held.acquire()
+        _HELD.append(held)
     _prune(paths.runs, folder)
     return folder
 
@@ -55,6 +65,7 @@ def _prune(runs: Path, own: Path) -> None:
     """Remove the oldest; other runs may be pruning too, so what is gone is gone."""
     names = sorted(entry.name for entry in runs.iterdir() if _NAME.fullmatch(entry.name))
     older = [runs / name for name in names[:-KEPT] if name != own.name]
+    older = [folder for folder in older if not _is_alive(folder)]
     told = [folder for folder in older if (folder / REPORT).is_file()]
     keep = set(told[-REPORTS_KEPT:])
     for folder in older:
@@ -62,6 +73,18 @@ def _prune(runs: Path, own: Path) -> None:
             _keep_report(folder)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(folder: Path) -> bool:
+    if not (folder / _ALIVE).exists():
+        return False
+    try:
+        with filelock.FileLock(folder / _ALIVE, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+    except OSError:  # another run pruned it meanwhile
+        return False
 
 
 def reports(paths: Paths) -> tuple[Path, ...]:

@@ -17,6 +17,7 @@ from workbench import options
 from workbench.errors import ExitCode, UsageError
 from workbench.model import BuildFailure, BuiltKernel
 from workbench.paths import Paths
+from workbench.printable import safe
 
 if TYPE_CHECKING:
     from workbench.boot import GuestRun
@@ -180,7 +181,9 @@ def _told(run: GuestRun) -> int:
     """Tell what went wrong on stderr; return the exit code."""
     sys.stdout.flush()
     for splat in run.splats:
-        click.echo(f"kpw: {splat.kind.value}: {splat.line}\n{splat.excerpt}", err=True)
+        click.echo(f"kpw: {splat.kind.value}: {safe(splat.line)}", err=True)
+        for line in splat.excerpt.splitlines():
+            click.echo(safe(line), err=True)
     if run.splats:
         click.echo(f"kpw: the whole console is in {run.console}", err=True)
         return ExitCode.CRASH

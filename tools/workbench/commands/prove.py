@@ -12,6 +12,7 @@ import click
 from workbench import options
 from workbench.order import Order, Outputs, Red
 from workbench.paths import Paths
+from workbench.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def proof_lines(report: RunReport) -> Iterator[str]:
     for trial in report.trials:
         for cell in trial.cells:
             for proof in cell.proofs:
-                said = f": {proof.message}" if proof.message else ""
+                said = f": {safe(proof.message)}" if proof.message else ""
                 yield f"{trial.kernel.name}  {proof.nodeid}  {proof.state}{said}"
             if cell.upstream and cell.tests:
                 yield f"{trial.kernel.name}  {cell.extension}  upstream: green only, no red here"
