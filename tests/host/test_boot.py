@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import os
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -144,6 +146,21 @@ def test_a_guest_that_never_gets_done_is_a_hang(paths: Paths) -> None:
     run = play(paths, "started; while sleep 0.05; do echo x >>$results; done", options)
     assert kinds(run) == [SplatKind.HANG]
     assert "not done after" in run.splats[0].line
+
+
+def test_a_guest_that_lives_may_take_as_long_as_it_takes(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A clock in which every wait of the script below is a day.
+    fast = SimpleNamespace(monotonic=lambda: time.monotonic() * 1_000_000)
+    monkeypatch.setattr("workbench.watch.time", fast)
+    monkeypatch.setattr("workbench.watch._POWER_OFF", 1e12)
+    options = BootOptions(boot_deadline=1e12, step_deadline=1e12)
+    script = "started; for n in 1 2 3; do sleep 0.1; echo $n >>$results; done; ended 0"
+    run = play(paths, script, options)
+    assert run.seconds > 86_400
+    assert kinds(run) == []
+    assert run.finished
 
 
 def test_the_listener_sets_the_next_deadline(paths: Paths) -> None:

@@ -36,17 +36,19 @@ class BootOptions:
     ``where`` is a folder for the console, results and output (default: a new
     one under the state directory). ``boot_deadline`` is what the first line
     may take, ``step_deadline`` what any further line may take unless
-    ``on_line`` says otherwise, ``total_deadline`` the whole run. Messages of
-    a level below ``loglevel`` reach the console. With ``snapshot`` the guest
-    is restored from one made after its boot, if need be made now; its work
-    is the payload's start.py.
+    ``on_line`` says otherwise, ``total_deadline`` the whole run: by default a
+    guest may take as long as it takes (KASAN under TCG is ten times slower),
+    and only one that falls silent is ended. Messages of a level below
+    ``loglevel`` reach the console. With ``snapshot`` the guest is restored
+    from one made after its boot, if need be made now; its work is the
+    payload's start.py.
     """
 
     where: Path | None = None
     arch: str = "x86_64"
     boot_deadline: float = 90.0
     step_deadline: float = 300.0
-    total_deadline: float = 3600.0
+    total_deadline: float = _FOREVER
     loglevel: int = 5
     memory_mib: int | None = None
     append: tuple[str, ...] = ()
