@@ -99,7 +99,10 @@ def test_a_malformed_patch_is_told_before_anything_is_tried(toys: ToyKernels) ->
 
 def test_a_fault_on_one_kernel_is_a_fault(toys: ToyKernels) -> None:
     toys.store.git("update-ref", "-d", "refs/tags/v5.10.262")
-    asked = kernels(toys)
+    asked = kernels(toys)[1:]
+    unknown_blobs(toys)
+    for name in ("v5.15.1", "v6.1.187"):
+        toys.store.git("update-ref", "-d", f"refs/tags/{name}")
     with pytest.raises(InfraError, match="not in the toy store"):
         carried(toys, asked)
 

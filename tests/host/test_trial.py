@@ -61,11 +61,14 @@ class World:
     broken: set[str] = field(default_factory=set)
     passes_unpatched: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    repo: Path | None = None
     fault: Exception | None = None
 
     def rebase(
-        self, _p: Paths, _s: Store, kernel: Kernel, kept: Sequence[Extension], _pr: object
-    ) -> RebasedSeries:
+        self, _p: Paths, _s: Store, kernel: Kernel, kept: Sequence[Extension], _pr: object,
+        *, repo: Path | None,
+    ) -> RebasedSeries:  # fmt: skip
+        self.repo = repo
         names = tuple(each.name for each in kept)
         self.asked.append(f"rebase {'+'.join(names)}")
         outcomes = tuple(
@@ -325,6 +328,14 @@ def one_extension(paths: Paths) -> None:
     folder.mkdir(parents=True)
     (folder / "extension.toml").write_text('id = "A"\nsummary = "s"\nbase = "v6.12.1"\n')
     (folder / "0001-x.patch").write_text("")
+
+
+@pytest.mark.usefixtures("one_extension", "kernels")
+def test_the_users_repository_is_asked_for_bases_too(
+    paths: Paths, world: World, tmp_path: Path
+) -> None:
+    campaign.run(paths, Order(("v7.1",), repo=tmp_path / "linux"), Outputs())
+    assert world.repo == tmp_path / "linux"
 
 
 @pytest.mark.usefixtures("world", "one_extension")

@@ -128,4 +128,5 @@ def _plan(order: Order, kernel: Kernel, chosen: tuple[Extension, ...], suite: Su
         red=order.red,
         expression=order.expression,
         snapshot=order.snapshot,
+        repo=order.repo,
     )

@@ -42,7 +42,7 @@ def rebase_all(
     """
     progress = progress or Silent()
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
-        errands = _Errands(obtain_base or downloaded(paths, progress))
+        errands = _Errands(obtain_base or downloaded(paths, progress, repo))
         rebaser = Rebaser(Bench(store, extensions, paths.patches, errands.ask, repo), Path(name))
         count = _Count(progress, sum(len(rebaser.tasks(kernel)) for kernel in kernels))
 

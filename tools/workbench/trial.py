@@ -50,6 +50,7 @@ class Plan:
     red: Red = Red.REMEMBERED
     expression: str = ""
     snapshot: bool = False
+    repo: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ def rebased(bench: Bench, course: Course) -> Course:
 
     def port(kept: Sequence[Extension]) -> RebasedSeries:
         bench.progress.step(f"{kernel.name}: rebase")
-        return rebase.rebase(bench.paths, bench.store, kernel, kept, bench.progress)
+        return rebase.rebase(
+            bench.paths, bench.store, kernel, kept, bench.progress, repo=course.plan.repo
+        )
 
     fit = fitting.fit(course.kept, port)
     notes = tuple(

@@ -114,7 +114,7 @@ def _kernel(paths: Paths, order: Order, display: Progress) -> BuiltKernel | Exit
     kernel = source.obtain(paths, order.tags[0], repo=order.repo, progress=display)
     chosen = extensions.select(extensions.load_extensions(paths), order.only, order.without)
     store = Store.open(paths)
-    series = rebase.rebase(paths, store, kernel, chosen, display)
+    series = rebase.rebase(paths, store, kernel, chosen, display, repo=order.repo)
     if not series.applies:
         _tell_conflicts(series)
         return ExitCode.CONFLICT
