@@ -12,7 +12,9 @@ import difflib
 import errno
 import importlib
 import os
+import select
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COMMANDS = Path(__file__).parent / "commands"
+# What a machine answers whoever asks; anything else may well be a fault of ours.
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 
 
 class Verbs(click.Group):
@@ -109,7 +113,7 @@ def _told(error: BaseException) -> ExitCode:
             line, code = str(error), error.exit_code
         case click.ClickException():
             line, code = _usage_line(error), ExitCode.USAGE
-        case BrokenPipeError():
+        case BrokenPipeError() if _reader_is_gone():
             # The reader went away ('kpw … | head'): nobody is left to be told,
             # and the interpreter must not complain when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -118,9 +122,13 @@ def _told(error: BaseException) -> ExitCode:
             where = f" at {error.filename}" if error.filename else ""
             line = f"no space left on the disk{where}; free some and run the same command again"
             code = ExitCode.INFRA
+        case OSError(filename=str() | bytes()):
+            line, code = _refused(error), ExitCode.INFRA
         case _:
             line, code = _unexpected(error), ExitCode.INFRA
     with contextlib.suppress(OSError):
+        # A file's name need not be text.
+        line = line.encode(errors="backslashreplace").decode()
         sys.stderr.write(f"kpw: {line}\n")
         sys.stderr.flush()
     return code
@@ -154,16 +162,43 @@ def _usage_line(error: click.ClickException) -> str:
     return text if "--help" in text else f"{text.rstrip('.')} (see '{help_of} --help')"
 
 
+def _reader_is_gone() -> bool:
+    """Tell whether nobody reads our stdout: a pipe may also have broken to a child of ours."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _refused(error: OSError) -> str:
+    """Say what the machine refuses, and where else it could be."""
+    name = os.fsdecode(error.filename)
+    places = {"KPW_CACHE": Paths.default().cache, "KPW_STATE": Paths.default().state}
+    below = (key for key, place in places.items() if Path(name).is_relative_to(place))
+    other = "".join(f", or set {key} to another place," for key in below)
+    more = "" if error.errno in _REFUSALS else f" ({_kept(error)})"
+    why = error.strerror or type(error).__name__
+    return f"{name}: {why}; mend that{other} and run the same command again{more}"
+
+
 def _unexpected(error: BaseException) -> str:
     """Save the traceback of a fault of our own and say where it is."""
-    text = "".join(traceback.format_exception(error))
-    try:
-        folder = Paths.default().state / "crashes"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-        file.write_text(text, encoding="utf-8")
-        saved = f"the traceback is in {file}"
-    except OSError:
-        saved = f"the traceback could not be saved:\n{text}"
     first = str(error).splitlines()[0] if str(error) else "no message"
-    return f"an error of the workbench itself: {type(error).__name__}: {first}; {saved}"
+    return f"an error of the workbench itself: {type(error).__name__}: {first}; {_kept(error)}"
+
+
+def _kept(error: BaseException) -> str:
+    """Save a traceback wherever that is possible, and say in one phrase where it is."""
+    text = "".join(traceback.format_exception(error))
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    own = Paths.default().state / "crashes"
+    for file in (own / name, Path(tempfile.gettempdir()) / f"kpw-crash-{name}"):
+        # ValueError: of a name with a NUL in it.
+        with contextlib.suppress(OSError, ValueError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text)
+            return f"the traceback is in {file}"
+    return f"the traceback can be saved neither in {own} nor in {tempfile.gettempdir()}"
