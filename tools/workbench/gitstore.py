@@ -247,6 +247,10 @@ class Store:
         """Return the id of a commit's tree."""
         return self._ask(f"{commit}^{{tree}}").oid
 
+    def bytes_of(self, commit: str) -> int:
+        """Return what a commit's objects take on the disk, those it shares with others too."""
+        return int(self.git("rev-list", "--disk-usage", "--objects", "--no-walk", commit))
+
     # Writing
 
     @contextlib.contextmanager
