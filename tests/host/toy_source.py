@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from workbench import process
 from workbench.gitstore import Store
 from workbench.model import KernelTag
-from workbench.paths import Paths
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from workbench.paths import Paths
 
 TAG = KernelTag(6, 12, 38)
 NAME = "linux_6.12.38.orig.tar.xz"

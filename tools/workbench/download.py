@@ -201,18 +201,27 @@ def _receive(wanted: Wanted, part: Path, progress: Progress) -> None:
             raise _refusal(wanted.url, response.status)
         if not _continues(response, offset):
             offset = 0
+        total = _announced(response, offset) if wanted.size is None else wanted.size
+        if wanted.size is None:
+            _room(part.parent, (total or offset) - offset)
         what = f"downloading {wanted.name}"
         with part.open("r+b" if offset else "wb") as file:
             file.seek(offset)
             for chunk in response.stream(_CHUNK, decode_content=False):
                 file.write(chunk)
                 offset += len(chunk)
-                progress.step(what, offset, wanted.size, "bytes")
+                progress.step(what, offset, total, "bytes")
                 if wanted.size is not None and offset > wanted.size:
                     return  # too much already: the digest will tell
     finally:
         # Not back into the pool: an answer that was left half read would lie there.
         response.close()
+
+
+def _announced(response: urllib3.BaseHTTPResponse, offset: int) -> int | None:
+    """Return the size of the whole file, if the server says how much is to come."""
+    length = response.headers.get("Content-Length", "")
+    return offset + int(length) if length.isdecimal() else None
 
 
 def _continues(response: urllib3.BaseHTTPResponse, offset: int) -> bool:
