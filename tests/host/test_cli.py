@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import signal
@@ -199,6 +200,25 @@ def test_a_page_that_cannot_be_written_is_a_usage_error(
     err = capsys.readouterr().err
     assert f"--output {tmp_path / name}: " in err
     assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(("no_colour", "escapes"), [("", 2), ("1", 0)])
+def test_no_color_is_heard(
+    no_colour: str,
+    escapes: int,
+    verb: Callable[[object], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    verb(lambda: click.echo(click.style("ok", fg="green")))
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    assert cli.main(["toy"]) == ExitCode.GOOD
+    assert stream.getvalue().count("\x1b") == escapes
 
 
 def test_signals_become_exceptions_and_are_put_back() -> None:

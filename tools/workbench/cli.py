@@ -141,7 +141,9 @@ def _invoke(argv: list[str]) -> int:
     ``kpw boot TAG -- CMD``; one that returns nothing is good.
     """
     try:
-        with group.make_context("kpw", argv) as context:
+        # None leaves it to click, which asks whether stdout is a terminal.
+        colour = False if os.environ.get("NO_COLOR") else None
+        with group.make_context("kpw", argv, color=colour) as context:
             result = group.invoke(context)
     except click.exceptions.Exit as leave:
         return ExitCode.GOOD if leave.exit_code == 0 else ExitCode.USAGE

@@ -110,6 +110,10 @@ def _accelerator(paths: Paths, arch: str) -> Check:
     if chosen.name == "kvm":
         return Check("accelerator", State.OK, chosen.reason)
     mend = "guests run all the same, several times slower; a host with working KVM mends it"
+    if group := accel.group_to_join():
+        user = os.environ.get("USER", "YOUR-NAME")
+        join = f"'usermod -aG {group} {user}' as root, then log in again"
+        mend = f"guests run all the same, several times slower; {join}"
     return Check("accelerator", State.WARN, chosen.reason, mend)
 
 
