@@ -43,6 +43,34 @@ def test_tcg_is_usable(paths: Paths) -> None:
     assert check.found == "TCG: there is no /dev/kvm"
 
 
+def answering(folder: Path, name: str, script: str) -> None:
+    """Put a program of this name first in the path."""
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("missing", "state", "mend"),
+    [
+        ("bison", State.FAIL, "apt-get install bison"),
+        ("chromium", State.WARN, "tools/kpw check"),
+        ("", State.OK, ""),
+    ],
+)
+def test_the_packages_that_are_missing_are_named(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, state: State,
+    mend: str,
+) -> None:  # fmt: skip
+    say = f'for name; do [ "$name" = "{missing}" ] || echo installed "$name"; done'
+    answering(tmp_path, "dpkg-query", say)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    check = doctor.packages(paths)
+    assert (check.state, missing in check.found) == (state, True)
+    assert mend in check.mend
+    assert "bc" not in check.mend
+
+
 def test_kvm_that_may_not_be_opened_is_mended_by_its_group(
     paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
