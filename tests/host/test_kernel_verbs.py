@@ -82,6 +82,21 @@ def test_a_damaged_tarball_is_128_and_set_aside(
     assert "available" in capsys.readouterr().out
 
 
+def test_a_tarball_that_cannot_be_unpacked_is_brought_anew_by_the_next_run(
+    server: ToyServer, paths: Paths, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.files[POOL] = b"no xz at all"
+    write(paths, entry(b"no xz at all") + OTHER)
+    assert cli.main(["fetch", "v6.12.38"]) == ExitCode.INFRA
+    err = capsys.readouterr().err.splitlines()[-1]
+    (aside,) = paths.downloads.glob(f"{NAME}.refused-*")
+    assert "damaged tarball" in err
+    assert aside.name in err
+    server.files[POOL] = tarball()
+    write(paths, entry(tarball()) + OTHER)
+    assert cli.main(["fetch", "v6.12.38"]) == ExitCode.GOOD
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -228,7 +228,10 @@ def _conclude(bench: Bench, course: Course) -> Trial:
         if not _deselected(course, extension.name)
     )
     if not cells:
-        raise UsageError(f"no selftest matches -k {plan.expression!r}")
+        raise UsageError(
+            f"no selftest matches -k {plan.expression!r}",
+            next_step="'kpw test' without -k lists them by name",
+        )
     return Trial(
         plan.kernel,
         plan.flavour,
