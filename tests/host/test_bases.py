@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 from toy_kernel import Files, ToyKernels, numbered, text
 
-from workbench import report_series
+from workbench import apt, process, report_series
+from workbench.carry import rebase_all
+from workbench.errors import InfraError
+from workbench.extensions import load_extensions
 from workbench.model import PatchState
+from workbench.progress import Silent
+from workbench.rebase import rebase
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from workbench.model import Kernel, KernelTag
 
 LINES = numbered("state", 60)
 PATH = "net/state.c"
@@ -130,3 +137,77 @@ def test_no_kernel_is_brought_in_to_try_it(toys: ToyKernels) -> None:
     (outcome,) = toys.rebase(toys.kernel("v6.12.107", {**NEWER})).outcomes
     assert outcome.inferred_base == ""
     assert "nor to another tag here" in outcome.detail
+
+
+def without_its_base(toys: ToyKernels) -> None:
+    """Take away the kernel the patch says it was made on."""
+    toys.store.git("update-ref", "-d", "refs/tags/v5.10.262")
+
+
+def test_the_nearest_that_fits_stands_in_for_a_base_that_cannot_be_had(toys: ToyKernels) -> None:
+    without_its_base(toys)
+    outcome = toys.outcome(toys.kernel("v6.12.107", {**NEWER}))
+    assert (outcome.state, outcome.inferred_base) == (PatchState.THREE_WAY, "v6.1.187")
+    assert outcome.detail == (
+        "its base v5.10.262 cannot be had (v5.10.262 is not in the toy store), v6.1.187 taken"
+    )
+
+
+def test_a_base_that_cannot_be_had_is_asked_for_once(toys: ToyKernels) -> None:
+    without_its_base(toys)
+    first: Files = {PATH: text(LINES, at29=b"since 6.1\n", at30=b"patched\n")}
+    second: Files = {PATH: text(LINES, at29=b"since 6.1\n", at30=b"patched\n", at31=b"again\n")}
+    unknown(toys, "e/0002-y.patch", first, second)
+    asked = []
+
+    def obtain(tag: KernelTag) -> Kernel:
+        asked.append(str(tag))
+        raise InfraError("no network")
+
+    kernels = [toys.kernel(name, {**NEWER}) for name in ("v6.12.107", "v6.18.15")]
+    loaded = load_extensions(toys.paths)
+    done = rebase_all(toys.paths, toys.store, kernels, loaded, obtain_base=obtain)
+    assert asked == ["v5.10.262"]
+    assert {each.inferred_base for series in done for each in series.outcomes} == {"v6.1.187"}
+
+
+def test_a_base_that_cannot_be_had_is_a_fault_when_nothing_fits(toys: ToyKernels) -> None:
+    without_its_base(toys)
+    kernel = toys.kernel("v6.12.107", {PATH: b"all else\n"})
+    toys.store.git("update-ref", "-d", "refs/tags/v6.1.187")
+    with pytest.raises(InfraError, match="no imported kernel can stand in for it") as caught:
+        toys.rebase(kernel)
+    assert caught.value.where == f"patches/{NAME}"
+    assert "v5.10.262 is not in the toy store" in caught.value.what
+    assert "kpw fetch v5.10.262" in caught.value.next_step
+
+
+def test_a_renamed_file_is_found_without_the_base(toys: ToyKernels) -> None:
+    toys.patch(NAME, {**NEW}, {PATH: text(LINES, at29=b"since 6.1\n", at30=b"patched\n")})
+    without_its_base(toys)
+    outcome = toys.outcome(toys.kernel("v6.12.107", {"net/new/state.c": NEWER[PATH]}))
+    assert outcome.state is PatchState.THREE_WAY
+    assert "net/state.c is net/new/state.c here" in outcome.detail
+    assert "its base v5.10.262 cannot be had" in outcome.detail
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no source but a repository be asked."""
+    monkeypatch.delenv("KPW_KERNEL_KEYRING", raising=False)
+    monkeypatch.setattr(apt, "bases", tuple)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_base_comes_out_of_the_users_repository(toys: ToyKernels) -> None:
+    repo = toys.root / "linux"
+    process.run(["git", "clone", "-q", "--bare", toys.store.path, repo])
+    toys.describe("e", base="v6.1.187")
+    kernel = toys.kernel("v6.12.107", {**NEWER})
+    for name in ("v5.10.262", "v6.1.187"):
+        toys.store.git("update-ref", "-d", f"refs/tags/{name}")
+    loaded = load_extensions(toys.paths)
+    (alone,) = rebase(toys.paths, toys.store, kernel, loaded, Silent(), repo=repo).outcomes
+    assert (alone.state, alone.inferred_base) == (PatchState.THREE_WAY, "v6.1.187")
+    (series,) = rebase_all(toys.paths, toys.store, [kernel], loaded, repo=repo)
+    assert series.outcomes == (alone,)

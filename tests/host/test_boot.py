@@ -76,6 +76,25 @@ def test_a_good_run(paths: Paths) -> None:
     assert not (paths.state / "run" / "payload.tar").exists()
 
 
+def test_a_snapshot_that_cannot_be_taken_costs_a_boot_and_no_more(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(paths.repo)
+    Path("vmlinux").touch()
+    script = """\
+        case "$*" in
+            --version) echo 1.0 ;;
+            *" -qmp "*) started; echo '{"kpw":"ready"}' >>"$results"; exec sleep 60 ;;
+            *) started; ended 3 ;;
+        esac"""
+    lines: list[str] = []
+    run = play(paths, script, BootOptions(snapshot=True), on_line=lines.append)
+    assert (run.exit_status, run.finished, run.splats) == (3, True, ())
+    assert lines[-1] == '{"kpw":"exit","status":3}'
+    assert run.results.read_text().count("boot") == 1, "nothing is left of the first guest"
+    assert list((paths.cache / "snapshots").iterdir()) == []
+
+
 def test_the_exit_status_is_the_commands(paths: Paths) -> None:
     run = play(paths, "started; ended 7")
     assert (run.exit_status, run.finished) == (7, True)

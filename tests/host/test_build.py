@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 from toy_kernel import ToyKernels
 
-from workbench import build, buildlog, configure, kernelcache, process
+from workbench import build, buildlog, cli, configure, kernelcache, process
 from workbench.build import BuildRequest
-from workbench.errors import InfraError
+from workbench.errors import ExitCode, InfraError
 from workbench.model import BuildFailure, BuiltKernel
+from workbench.paths import Paths
 from workbench.progress import Silent
 from workbench.recipe import LeaveOut
 
@@ -258,6 +259,32 @@ def test_an_unmet_symbol_is_a_finding_with_its_line_and_reason(shop: Shop) -> No
     assert "did you mean CONFIG_KNOWN?" in failure.excerpt
     shop.fragment("base", "CONFIG_KNOWN=y\n")
     assert shop.good().config.read_text() == "CONFIG_KNOWN=y\n"
+
+
+@pytest.mark.parametrize(
+    ("fragment", "source", "code", "said"),
+    [
+        ("CONFIG_KNOWN=y\n", b"int a;\n", ExitCode.GOOD, "v6.12.1: 6.12.1 built in"),
+        ("CONFIG_NO_SUCH=y\n", b"int a;\n", ExitCode.BUILD, "CONFIG_NO_SUCH"),
+        ("CONFIG_KNOWN=y\n", b"int a\n", ExitCode.BUILD, "a.c:"),
+    ],
+    ids=["good", "unknown symbol", "broken source"],
+)
+def test_the_verb_tells_what_came_of_it_by_its_exit_code(
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fragment: str,
+    source: bytes,
+    code: ExitCode,
+    said: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Paths, "default", classmethod(lambda _: shop.paths))
+    shutil.copy(REPO / "patches" / "kernels.toml", shop.paths.patches)
+    shop.toy.kernel("v6.12.1", {**FILES, "a.c": source})
+    shop.fragment("base", fragment)
+    assert cli.main(["build", "v6.12.1"]) == code
+    assert said in capsys.readouterr().out
 
 
 def test_the_first_compiler_error_is_the_reason(shop: Shop) -> None:

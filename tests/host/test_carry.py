@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +19,9 @@ from workbench.model import PatchState
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from workbench.model import Kernel, RebasedSeries
+    from workbench.model import Kernel, KernelTag, RebasedSeries
+
+pytest_plugins = ["listening"]
 
 LINES = numbered("a", 40)
 BASE = b"".join(LINES)
@@ -63,9 +68,14 @@ def test_each_is_as_by_itself_and_in_the_order_asked(toys: ToyKernels) -> None:
     ]
 
 
-def test_patches_of_unknown_blobs_are_as_by_themselves(toys: ToyKernels) -> None:
+def unknown_blobs(toys: ToyKernels) -> None:
+    """Let the patches name blobs that are nowhere."""
     for patch in (toys.paths.patches / "e").glob("*.patch"):
         patch.write_text(patch.read_text().replace("\nindex ", "\nindex dead"))
+
+
+def test_patches_of_unknown_blobs_are_as_by_themselves(toys: ToyKernels) -> None:
+    unknown_blobs(toys)
     asked = kernels(toys)
     done = carried(toys, asked)
     assert done == [toys.rebase(kernel) for kernel in asked]
@@ -89,6 +99,30 @@ def test_a_malformed_patch_is_told_before_anything_is_tried(toys: ToyKernels) ->
 
 def test_a_fault_on_one_kernel_is_a_fault(toys: ToyKernels) -> None:
     toys.store.git("update-ref", "-d", "refs/tags/v5.10.262")
-    asked = kernels(toys)
+    asked = kernels(toys)[1:]
+    unknown_blobs(toys)
+    for name in ("v5.15.1", "v6.1.187"):
+        toys.store.git("update-ref", "-d", f"refs/tags/{name}")
     with pytest.raises(InfraError, match="not in the toy store"):
         carried(toys, asked)
+
+
+@pytest.mark.usefixtures("signals_are_heard")
+def test_an_interrupt_does_not_wait_for_a_base_to_come(toys: ToyKernels) -> None:
+    asked = kernels(toys)
+    toys.store.git("update-ref", "-d", "refs/tags/v5.10.262")
+    unknown_blobs(toys)
+    waited_out = []
+
+    def obtain(_: KernelTag) -> Kernel:
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(5)
+        waited_out.append(True)
+        raise InfraError("too late")
+
+    extensions = load_extensions(toys.paths)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        rebase_all(toys.paths, toys.store, asked, extensions, obtain_base=obtain)
+    assert not waited_out
+    assert threading.active_count() == before

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +105,16 @@ def test_usage_is_one_line_and_2(
         (KeyboardInterrupt(), 130, "interrupted; run the same command again to resume"),
         (interrupt.Terminated(), 143, "terminated; run the same command again to resume"),
         (OSError(errno.ENOSPC, "No space", "/x/y"), 128, "no space left on the disk at /x/y"),
+        (
+            OSError(errno.EACCES, "Permission denied", "/x/y"),
+            128,
+            "kpw: /x/y: Permission denied; mend that and run the same command again\n",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only", b"/x/\xff"),
+            128,
+            "Read-only; mend that and run the same command again\n",
+        ),
         (click.BadParameter("not so"), 2, "not so"),
     ],
 )
@@ -131,6 +143,83 @@ def test_an_unexpected_exception_is_one_line_and_its_traceback_is_kept(
     (kept,) = (tmp_path / "state" / "crashes").iterdir()
     assert str(kept) in err
     assert "Traceback" in kept.read_text()
+
+
+def test_what_may_be_our_own_fault_keeps_its_traceback_too(
+    verb: Callable[[object], None], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    verb(FileNotFoundError(errno.ENOENT, "No such file", str(tmp_path / "state" / "x")))
+    assert cli.main(["toy"]) == ExitCode.INFRA
+    err = capsys.readouterr().err
+    assert "error of the workbench" not in err
+    assert "mend that, or set KPW_STATE to another place, and run" in err
+    (kept,) = (tmp_path / "state" / "crashes").iterdir()
+    assert f"; the traceback is in {kept}\n" in err
+
+
+@pytest.mark.parametrize("thing", [ZeroDivisionError("all wrong"), ValueError("bad \udcff")])
+def test_a_traceback_is_kept_elsewhere_when_the_state_cannot_be_written(
+    thing: Exception,
+    verb: Callable[[object], None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    verb(thing)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KPW_STATE", str(tmp_path / "file" / "below"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    assert cli.main(["toy"]) == ExitCode.INFRA
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    (kept,) = (tmp_path / "temporary").iterdir()
+    assert str(kept) in err
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    assert cli.main(["toy"]) == ExitCode.INFRA
+    err = capsys.readouterr().err
+    assert "the traceback can be saved neither in" in err
+    assert err.count("\n") == 1
+
+
+def test_a_pipe_that_broke_to_a_child_is_told(
+    verb: Callable[[object], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    verb(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert cli.main(["toy"]) == ExitCode.INFRA
+    assert "BrokenPipeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["no/such/folder/x.html", "."])
+def test_a_page_that_cannot_be_written_is_a_usage_error(
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("KPW_STATE", str(tmp_path / "state"))
+    assert cli.main(["report", "--output", str(tmp_path / name)]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert f"--output {tmp_path / name}: " in err
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(("no_colour", "escapes"), [("", 2), ("1", 0)])
+def test_no_color_is_heard(
+    no_colour: str,
+    escapes: int,
+    verb: Callable[[object], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    verb(lambda: click.echo(click.style("ok", fg="green")))
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    assert cli.main(["toy"]) == ExitCode.GOOD
+    assert stream.getvalue().count("\x1b") == escapes
 
 
 def test_signals_become_exceptions_and_are_put_back() -> None:

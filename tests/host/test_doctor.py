@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import grp
+import os
 import shutil
 from pathlib import Path
 
@@ -39,6 +41,55 @@ def test_tcg_is_usable(paths: Paths) -> None:
     check = by_name(doctor.examine(paths))["accelerator"]
     assert check.state is State.WARN
     assert check.found == "TCG: there is no /dev/kvm"
+
+
+def answering(folder: Path, name: str, script: str) -> None:
+    """Put a program of this name first in the path."""
+    program = folder / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("missing", "state", "mend"),
+    [
+        ("bison", State.FAIL, "apt-get install bison"),
+        ("chromium", State.WARN, "tools/kpw check"),
+        ("", State.OK, ""),
+    ],
+)
+def test_the_packages_that_are_missing_are_named(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, state: State,
+    mend: str,
+) -> None:  # fmt: skip
+    say = f'for name; do [ "$name" = "{missing}" ] || echo installed "$name"; done'
+    answering(tmp_path, "dpkg-query", say)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    check = doctor.packages(paths)
+    assert (check.state, missing in check.found) == (state, True)
+    assert mend in check.mend
+    assert "bc" not in check.mend
+
+
+def test_kvm_that_may_not_be_opened_is_mended_by_its_group(
+    paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = tmp_path / "kvm"
+    node.touch()
+    node.chmod(0o660)
+    group = 7 if os.geteuid() == 0 else os.getgid()
+    os.chown(node, -1, group)
+    monkeypatch.setattr(accel, "_KVM", node)
+    # Root may open whatever there is.
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != node)
+    check = by_name(doctor.examine(paths))["accelerator"]
+    name = grp.getgrgid(group).gr_name
+    assert f"usermod -aG {name} " in check.mend
+    assert "log in again" in check.mend
+    node.chmod(0o600)
+    check = by_name(doctor.examine(paths))["accelerator"]
+    assert "usermod" not in check.mend
+    assert "a host with working KVM" in check.mend
 
 
 def test_a_missing_program_is_in_the_way(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -70,6 +71,31 @@ def test_a_file_comes_whole_and_is_not_asked_for_twice(server: ToyServer, tmp_pa
     fetch(wanted(server), tmp_path / "new", Silent())
     assert len(server.asked) == 1
     assert names(file.parent) == [NAME]
+
+
+def test_a_size_nobody_said_is_the_servers_word(server: ToyServer, tmp_path: Path) -> None:
+    told = Told()
+    (tmp_path / f"{NAME}.part").write_bytes(DATA[:400_000])
+    fetch(replace(wanted(server), size=None), tmp_path, told)
+    assert {total for _, total in told.steps} == {len(DATA)}
+
+
+def test_a_server_that_says_no_size_is_believed_without(server: ToyServer, tmp_path: Path) -> None:
+    server.lengths = False
+    told = Told()
+    file = fetch(replace(wanted(server), size=None), tmp_path, told)
+    assert file.read_bytes() == DATA
+    assert told.steps[-1] == (len(DATA), None)
+
+
+def test_what_the_server_announces_must_have_room_too(
+    server: ToyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=(64 << 20) + 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InfraError, match="the disk is too full"):
+        fetch(replace(wanted(server), size=None), tmp_path, Silent())
+    assert names(tmp_path) == []
 
 
 def test_a_broken_connection_is_taken_up_where_it_broke(server: ToyServer, tmp_path: Path) -> None:

@@ -114,6 +114,13 @@ def test_the_commit_is_the_same_in_every_store(
     assert f"Sha256: {tarball.sha256}" in raw
 
 
+def is_set_aside(tarball: Tarball, error: InfraError) -> None:
+    """Look that a refused tarball is not in the way of the next one, and that this is told."""
+    (aside,) = tarball.path.parent.glob(f"{tarball.path.name}.refused-*")
+    assert not tarball.path.exists()
+    assert f"set aside as {aside}" in error.next_step
+
+
 @pytest.mark.parametrize(
     ("member", "why"),
     [
@@ -129,15 +136,18 @@ def test_the_commit_is_the_same_in_every_store(
 def test_what_does_not_belong_in_a_kernel_is_refused(
     store: Store, tmp_path: Path, member: Member, why: str
 ) -> None:
-    with pytest.raises(InfraError, match=why):
-        bring(store, pack(tmp_path / "k.tar.xz", kernel(member)))
+    tarball = pack(tmp_path / "k.tar.xz", kernel(member))
+    with pytest.raises(InfraError, match=why) as caught:
+        bring(store, tarball)
     assert store.tags() == {}
+    is_set_aside(tarball, caught.value)
 
 
 def test_another_release_than_it_is_said_to_be_is_refused(store: Store, tmp_path: Path) -> None:
     tarball = pack(tmp_path / "k.tar.xz", kernel(makefile=MAKEFILE.replace(b"38", b"39")))
-    with pytest.raises(InfraError, match=r"holds Linux v6\.12\.39 and not v6\.12\.38"):
+    with pytest.raises(InfraError, match=r"holds Linux v6\.12\.39 and not") as caught:
         bring(store, tarball)
+    is_set_aside(tarball, caught.value)
     assert store.git("for-each-ref") == ""
 
 
@@ -152,6 +162,7 @@ def test_a_truncated_tarball_is_damaged_and_leaves_no_tag(
     with pytest.raises(InfraError, match="damaged tarball") as caught:
         bring(store, tarball)
     assert "\n" not in str(caught.value)
+    is_set_aside(tarball, caught.value)
     assert store.git("for-each-ref") == ""
     tarball.path.write_bytes(whole)
     assert bring(store, tarball) == store.resolve("v6.12.38")

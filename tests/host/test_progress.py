@@ -35,6 +35,29 @@ def test_plain_says_a_step_once() -> None:
     assert stream.getvalue() == "building\na note\nbooting\n"
 
 
+def test_plain_says_each_tenth_of_what_is_counted() -> None:
+    stream = io.StringIO()
+    plain = progress.Plain(stream)
+    for done in range(201):
+        plain.step("compiling", done, 200, "files")
+    for done in range(0, 30, 3):
+        plain.step("downloading", done << 20, 30 << 20, "bytes")
+    plain.step("importing", 2000, unit="files")
+    plain.step("importing", 4000, unit="files")
+    files = [f"compiling: {done} of about 200 files\n" for done in range(20, 200, 20)]
+    mib = [f"downloading: {done} of 30 MiB\n" for done in range(3, 30, 3)]
+    said = ["compiling\n", *files, "downloading\n", *mib, "importing\n"]
+    assert stream.getvalue() == "".join(said)
+
+
+def test_plain_does_not_count_a_handful() -> None:
+    stream = io.StringIO()
+    plain = progress.Plain(stream)
+    for done in range(6):
+        plain.step("compiling", done, 5, "files")
+    assert stream.getvalue() == "compiling\n"
+
+
 @pytest.mark.parametrize(
     ("terminal", "term", "kind"),
     [(False, "xterm", progress.Plain), (True, "dumb", progress.Plain), (True, "xterm", Live)],
@@ -69,6 +92,7 @@ def test_live_keeps_notes_as_they_are_and_leaves_the_terminal_usable(
         ((12, 1420, "files"), "12 of about 1420 files"),
         ((12, None, "files"), "12 files"),
         ((3 << 20, 9 << 20, "bytes"), "3 of 9 MiB"),
+        ((3 << 20, None, "bytes"), "m3 MiB, "),
         ((1, 4, ""), "25 %"),
     ],
 )

@@ -3,96 +3,47 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import lzma
 import shutil
-import tarfile
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from toy_kernel import ToyKernels
-from toy_server import ToyServer, serving
+from toy_source import NAME, OTHER, POOL, Clone, entry, tarball, write
 
-from workbench import apt, process, source, survey
+from workbench import apt, source, survey
 from workbench.apt import Base
-from workbench.catalogue import load
+from workbench.catalogue import ORIGINS, load
 from workbench.errors import InfraError, UsageError
+from workbench.extensions import load_extensions
+from workbench.gitsettings import IDENTITY
 from workbench.gitstore import Store
 from workbench.model import KernelTag
 from workbench.paths import Paths
 from workbench.progress import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-TAG = KernelTag(6, 12, 38)
-NAME = "linux_6.12.38.orig.tar.xz"
-POOL = f"/d/pool/main/l/linux/{NAME}"
-OTHER = """
-[site]
-address = "http://127.0.0.1:9/kernel"
-[debian]
-suites = ["toy"]
-pool = ["pool/main/l/linux"]
-keyring = "/no/such/keyring.gpg"
-"""
-
-
-def makefile(tag: KernelTag) -> bytes:
-    return (
-        f"VERSION = {tag.major}\nPATCHLEVEL = {tag.minor}\nSUBLEVEL = {tag.patch}\nEXTRAVERSION =\n"
-    ).encode()
-
-
-def tarball(more: bytes = b"") -> bytes:
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w") as tar:
-        data = makefile(TAG) + more
-        info = tarfile.TarInfo("linux/Makefile")
-        info.size, info.mtime = len(data), 1700000000
-        tar.addfile(info, io.BytesIO(data))
-    return lzma.compress(raw.getvalue())
-
-
-def entry(data: bytes, tag: str = "v6.12.38", more: str = "default = true") -> str:
-    digest = hashlib.sha256(data).hexdigest()
-    return (
-        f'[[kernel]]\ntag = "{tag}"\norigin = "debian"\ntarball = "{NAME}"\n'
-        f'size = {len(data)}\nsha256 = "{digest}"\n{more}\n'
-    )
-
-
-@pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    (tmp_path / "patches").mkdir()
-    return Paths(tmp_path, tmp_path / "cache", tmp_path / "state")
-
-
-def write(paths: Paths, text: str) -> None:
-    (paths.patches / "kernels.toml").write_text(text)
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ToyServer]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "KPW_KERNEL_KEYRING"):
-        monkeypatch.delenv(name, raising=False)
-    with serving() as toy:
-        monkeypatch.setattr(apt, "bases", lambda: (Base(f"{toy.url}/d/", security=False),))
-        yield toy
+    from toy_server import ToyServer
 
 
 def test_the_repositorys_own_catalogue_can_be_read() -> None:
-    catalogue = load(Paths.default())
-    assert [kernel.tag.series for kernel in catalogue.supported] == [
-        "v5.10",
-        "v6.1",
-        "v6.12",
-        "v6.18",
-        "v7.1",
-    ]
-    assert catalogue.default.tag.series == "v6.12"
+    paths = Paths.default()
+    catalogue = load(paths)
+    entries = tomllib.loads((paths.patches / "kernels.toml").read_text())["kernel"]
+    assert [str(kernel.tag) for kernel in catalogue.supported] == [each["tag"] for each in entries]
+    pins = [(kernel.sha256, kernel.size) for kernel in catalogue.supported]
+    assert pins == [(each["sha256"], each["size"]) for each in entries]
+    (default,) = (each["tag"] for each in entries if each.get("default"))
+    assert str(catalogue.default.tag) == default
+
+
+def test_what_an_extension_is_first_made_on_is_pinned() -> None:
+    paths = Paths.default()
+    pinned = {kernel.tag for kernel in source.supported(paths)}
+    bases = {extension.base for extension in load_extensions(paths)} - {None}
+    assert bases
+    assert bases <= pinned
 
 
 @pytest.mark.parametrize(
@@ -271,34 +222,6 @@ def test_a_site_that_does_not_answer_is_passed_over(
         source.obtain(paths, "v6.12.39")
 
 
-class Clone:
-    """A repository of the user's own with a few commits."""
-
-    def __init__(self, path: Path, paths: Paths) -> None:
-        """Make it."""
-        self.path = path
-        self._env = Store.open(paths).environment()
-        path.mkdir()
-        self.git("init", "-q", "-b", "main")
-
-    def git(self, *args: str) -> str:
-        return process.run(["git", "-C", self.path, *args], env=self._env).stdout.strip()
-
-    def commit(self, patch: int, text: str = "") -> str:
-        (self.path / "Makefile").write_bytes(makefile(KernelTag(6, 12, patch)) + text.encode())
-        (self.path / "net").mkdir(exist_ok=True)
-        (self.path / "net" / "xfrm.c").write_text(f"int x = {patch};\n")
-        self.git("add", ".")
-        self.git("commit", "-q", "-m", f"Linux 6.12.{patch}")
-        return self.git("rev-parse", "HEAD")
-
-
-@pytest.fixture
-def clone(tmp_path: Path, paths: Paths) -> Clone:
-    write(paths, entry(tarball()) + OTHER)
-    return Clone(tmp_path / "my linux", paths)
-
-
 def test_a_tag_of_the_users_repository_comes_one_commit_deep(paths: Paths, clone: Clone) -> None:
     first = clone.commit(1)
     second = clone.commit(2)
@@ -378,8 +301,27 @@ def test_what_is_no_kernel_or_no_repository_is_refused(
     assert Store.open(paths).git("for-each-ref") == ""
 
 
+#: The commit that a pinned tarball was seen to become on another machine.
+SEEN = {
+    "efc76d3c78a5d65f42724118c437d11db1c9f6309a5f024ee9a8b1978fdc6919": (
+        "22ea531d3f999368543c9947b63df6b9afbdddd6"
+    ),
+}
+
+
 @pytest.mark.real
 def test_the_default_kernel_is_the_same_commit_here_as_everywhere() -> None:
     paths = Paths.default()
-    kernel = source.obtain(paths, "v6.12.107")
-    assert kernel.commit == "22ea531d3f999368543c9947b63df6b9afbdddd6"
+    pinned = load(paths).default
+    kernel = source.obtain(paths, str(pinned.tag))
+    head, _, message = Store.open(paths).cat_file(kernel.commit).decode().partition("\n\n")
+    tree, *who = head.splitlines()
+    (when,) = {line.rpartition("> ")[2] for line in who}
+    name = f"{IDENTITY[0]} <{IDENTITY[1]}>"
+    assert who == [f"author {name} {when}", f"committer {name} {when}"]
+    assert tree == f"tree {kernel.tree}"
+    assert message == (
+        f"Linux {str(pinned.tag)[1:]}\n\nOrigin: {ORIGINS[pinned.origin]}\n"
+        f"Tarball: {pinned.tarball}\nSha256: {pinned.sha256}\n"
+    )
+    assert kernel.commit == SEEN.get(pinned.sha256, kernel.commit)

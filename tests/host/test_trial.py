@@ -80,10 +80,14 @@ class World:
     asked: list[str] = field(default_factory=list)
     image: GuestImage = IMAGE
     ends: dict[str, BaseException] = field(default_factory=dict)
+    repo: Path | None = None
+    fault: Exception | None = None
 
     def rebase(
-        self, _p: Paths, _s: Store, kernel: Kernel, kept: Sequence[Extension], _pr: object
-    ) -> RebasedSeries:
+        self, _p: Paths, _s: Store, kernel: Kernel, kept: Sequence[Extension], _pr: object,
+        *, repo: Path | None,
+    ) -> RebasedSeries:  # fmt: skip
+        self.repo = repo
         names = tuple(each.name for each in kept)
         self.asked.append(f"rebase {'+'.join(names)}")
         outcomes = tuple(
@@ -385,6 +389,14 @@ def one_extension(paths: Paths) -> None:
         file = paths.kconfigs / f"{name}.config"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("")
+
+
+@pytest.mark.usefixtures("one_extension", "kernels")
+def test_the_users_repository_is_asked_for_bases_too(
+    paths: Paths, world: World, tmp_path: Path
+) -> None:
+    campaign.run(paths, Order(("v7.1",), repo=tmp_path / "linux"), Outputs())
+    assert world.repo == tmp_path / "linux"
 
 
 @pytest.mark.usefixtures("world", "one_extension")

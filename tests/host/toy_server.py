@@ -18,13 +18,14 @@ class ToyServer:
     """What it serves: path -> bytes; ``status`` answers a path with an error.
 
     ``breaks`` cuts the connection after so many bytes, once per entry;
-    ``ranges`` off makes it send all of a file always.
+    ``ranges`` off makes it send all of a file always, ``lengths`` off say no size.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
     breaks: list[int] = field(default_factory=list)
     ranges: bool = True
+    lengths: bool = True
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -59,7 +60,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: int, length: int, more: dict[str, str] | None = None) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(length))
+        if self.toy.lengths:
+            self.send_header("Content-Length", str(length))
+        else:
+            self.close_connection = True
+            self.send_header("Connection", "close")
         for key, value in (more or {}).items():
             self.send_header(key, value)
         self.end_headers()
@@ -68,11 +73,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing: a client may go when it has seen enough."""
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[ToyServer]:
     toy = ToyServer()
     handler = type("Handler", (_Handler,), {"toy": toy})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         toy.url = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

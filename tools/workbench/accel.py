@@ -8,11 +8,14 @@ that it never boots. So a small guest must do an ordinary guest's work in time.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import grp
 import hashlib
 import mmap
 import os
 import platform
+import stat
 import tempfile
 import time
 from dataclasses import dataclass
@@ -110,6 +113,19 @@ def _obstacle(description: Machine, arch: str) -> str | None:
     if description.proof is None:
         return f"nothing to prove KVM with on {arch}"
     return None
+
+
+def group_to_join() -> str:
+    """Name the group whose members may open KVM's node; empty when that is not what is missing."""
+    if not _KVM.exists() or os.access(_KVM, os.R_OK | os.W_OK):
+        return ""
+    node = _KVM.stat()
+    both = stat.S_IRGRP | stat.S_IWGRP
+    if node.st_mode & both != both or node.st_gid == 0:
+        return ""
+    with contextlib.suppress(KeyError):
+        return grp.getgrgid(node.st_gid).gr_name
+    return str(node.st_gid)
 
 
 def _try(paths: Paths, description: Machine, proof: Proof, cpu: str) -> str | None:

@@ -184,7 +184,11 @@ def _sources(
 
     release = Release(text)
     if suite not in {release.get("Suite"), release.get("Codename")}:
-        raise InfraError("is signed for another suite", where=f"{base.url}dists/{suite}/InRelease")
+        raise InfraError(
+            "is signed for another suite",
+            where=f"{base.url}dists/{suite}/InRelease",
+            next_step="name another mirror in apt's sources",
+        )
     if _has_expired(release.get("Valid-Until")):
         # Taken all the same: expiry keeps an upgrade from being held back, but
         # here a release is asked for by its number, and an old list is still true.

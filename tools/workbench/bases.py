@@ -6,7 +6,8 @@ One is shared by all kernels a series is ported to, which may be at the same tim
 A patch names the blobs it was made on. They are in the store when its base
 kernel is; for the later patches of a series only once the earlier ones were
 applied to that base, which is done here when a merge asks for it. When they
-are nowhere, the imported kernel the patch applies to stands in for its base.
+are nowhere, or the base cannot be had, the imported kernel the patch applies
+to stands in for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.applying import Sides
+from workbench.errors import InfraError, UsageError
 from workbench.extensions import patches_for, restores_for, with_required
 from workbench.gitapply import Entry, SmallIndex
 from workbench.growing import GrowingTree
@@ -40,13 +42,19 @@ class Footing:
     """A patch such that every blob it names is in the store, and the kernel they are from.
 
     ``patch`` is None when it applies to no kernel that is known; ``tag`` is
-    its declared base then. ``inferred`` tells that the patch itself names
-    blobs nobody knows.
+    its declared base then. ``inferred`` tells that another kernel was taken
+    than the base, or that the patch itself names blobs nobody knows; ``why``
+    says which.
     """
 
     patch: PatchFile | None
     tag: KernelTag
-    inferred: bool = False
+    why: str = ""
+
+    @property
+    def inferred(self) -> bool:
+        """Tell whether the declared base could not simply be taken."""
+        return bool(self.why)
 
 
 class Bases:
@@ -66,7 +74,7 @@ class Bases:
         self._obtain = obtain
         self.sides = Sides(store)
         self._guard = threading.RLock()
-        self._kernels: dict[KernelTag, Kernel] = {}
+        self._kernels: dict[KernelTag, Kernel | InfraError] = {}
         self._here: set[str] = set()
         self._made_on: dict[tuple[str, KernelTag, KernelTag], dict[Path, dict[str, str]]] = {}
         self._added: dict[tuple[str, str, tuple[str, ...]], dict[str, Entry]] = {}
@@ -75,6 +83,7 @@ class Bases:
         """Find what a patch was made on; without its blobs, the known kernel it applies to.
 
         The declared base is tried first, then what is imported, nearest first.
+        InfraError when the base cannot be had and none of those fits.
         """
         if self.have_blobs(patch):
             return Footing(patch, base)
@@ -82,16 +91,31 @@ class Bases:
             return self._worked_out(patch, extension, base)
 
     def _worked_out(self, patch: PatchFile, extension: Extension, base: KernelTag) -> Footing:
-        made_on = self._materialised(extension, base, base).get(patch.path)
-        if self.have_blobs(patch):
-            return Footing(patch, base)
-        if made_on is not None:
-            return Footing(_made_on(patch, made_on), base, inferred=True)
-        for tag in self._nearest(base):
+        absent = self.absent(base)
+        for tag in self._nearest(base) if absent else (base, *self._nearest(base)):
             made_on = self._materialised(extension, base, tag).get(patch.path)
+            if self.have_blobs(patch):
+                return Footing(patch, base)
             if made_on is not None:
-                return Footing(_made_on(patch, made_on), tag, inferred=True)
+                return Footing(_made_on(patch, made_on), tag, absent or "its base is unknown")
+        if absent:
+            raise self._nothing_fits(f"patches/{extension.name}/{patch.path.name}", base)
         return Footing(None, base)
+
+    def absent(self, tag: KernelTag) -> str:
+        """Say why a base cannot be had; empty when it can."""
+        try:
+            self.kernel(tag)
+        except InfraError as error:
+            return f"its base {tag} cannot be had ({error.what})"
+        return ""
+
+    def _nothing_fits(self, where: str, base: KernelTag) -> InfraError:
+        return InfraError(
+            f"{self.absent(base)}, and no imported kernel can stand in for it",
+            where=where,
+            next_step=f"have it brought by 'kpw fetch {base}', or by --repo with a clone of it",
+        )
 
     def _nearest(self, base: KernelTag) -> list[KernelTag]:
         """Return the other imported tags: those fewest releases away first, the older of two."""
@@ -101,15 +125,24 @@ class Bases:
             (tag for tag in tags if tag != base), key=lambda tag: abs(tags.index(tag) - at)
         )
 
-    def moved(self, paths: Iterable[str], base: KernelTag, kernel: Kernel) -> dict[str, str]:
+    def moved(self, paths: Sequence[str], base: KernelTag, kernel: Kernel) -> dict[str, str]:
         """Tell under which names files of the base are in the kernel now, if git finds them.
 
         Only files the kernel has and the base has not can be a renamed one.
         Those of the same name or folder are asked first: to compare with all
-        of them takes seconds.
+        of them takes seconds. A base that cannot be had is stood in for by
+        the nearest kernel that has these files.
         """
         with self._guard:
-            return self._moved(paths, self.kernel(base), kernel)
+            source = self._having(paths, base) if self.absent(base) else self.kernel(base)
+            return self._moved(paths, source, kernel)
+
+    def _having(self, paths: Sequence[str], base: KernelTag) -> Kernel:
+        for kernel in map(self.kernel, self._nearest(base)):
+            tree = GrowingTree(self._store, kernel.tree, self._folder)
+            if all(tree.file(path) for path in paths):
+                return kernel
+        raise self._nothing_fits(", ".join(paths), base)
 
     def _moved(self, paths: Iterable[str], source: Kernel, kernel: Kernel) -> dict[str, str]:
         tree = GrowingTree(self._store, source.tree, self._folder)
@@ -151,11 +184,23 @@ class Bases:
         return True
 
     def kernel(self, tag: KernelTag) -> Kernel:
-        """Return a kernel that patches were made on or files come back from; obtained once."""
+        """Return a kernel that patches were made on or files come back from; asked for once.
+
+        InfraError when it cannot be had.
+        """
         with self._guard:
             if tag not in self._kernels:
-                self._kernels[tag] = self._store.kernel(str(tag)) or self._obtain(tag)
-            return self._kernels[tag]
+                self._kernels[tag] = self._asked_for(tag)
+            found = self._kernels[tag]
+        if isinstance(found, InfraError):
+            raise found
+        return found
+
+    def _asked_for(self, tag: KernelTag) -> Kernel | InfraError:
+        try:
+            return self._store.kernel(str(tag)) or self._obtain(tag)
+        except InfraError as error:
+            return error
 
     def _materialised(
         self, extension: Extension, base: KernelTag, on: KernelTag
@@ -220,14 +265,23 @@ def _made_on(patch: PatchFile, oids: Mapping[str, str]) -> PatchFile:
     return replace(patch, changes=tuple(changes))
 
 
-def downloaded(paths: Paths, progress: Progress) -> Callable[[KernelTag], Kernel]:
-    """Return how a base that is not in the store is obtained: like any other kernel."""
+def downloaded(
+    paths: Paths, progress: Progress, repo: Path | None
+) -> Callable[[KernelTag], Kernel]:
+    """Return how a base that is not in the store is obtained: like any other kernel.
+
+    ``repo`` is the user's repository, which is asked first. InfraError when
+    no source has it: the patches name it, not the user.
+    """
 
     def obtain(tag: KernelTag) -> Kernel:
         from workbench import source
 
         progress.note(f"{tag} is needed too: a patch was made on it, or files come back from it")
-        return source.obtain(paths, str(tag), repo=None, progress=progress)
+        try:
+            return source.obtain(paths, str(tag), repo=repo, progress=progress)
+        except UsageError as error:
+            raise InfraError(error.what, where=error.where, next_step=error.next_step) from error
 
     return obtain
 

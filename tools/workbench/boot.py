@@ -105,8 +105,12 @@ def boot(
         run = _restored(job, on_line, shot)
         if run is not None:
             return run
-        job = replace(job, wiring=replace(wiring, append=(*wiring.append, snapshot.PRELOAD)))
-        return _one_guest(job, on_line, shot.being_taken(where), shot)
+        loaded = replace(wiring, append=(*wiring.append, snapshot.PRELOAD))
+        with contextlib.suppress(snapshot.NotTakenError):
+            taking = replace(job, wiring=loaded)
+            return _one_guest(taking, on_line, shot.being_taken(where), shot)
+        # It only saves time: this guest is given up, and another boots without.
+        _empty(wiring)
     return _one_guest(job, on_line, (), None)
 
 

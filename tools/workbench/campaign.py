@@ -213,4 +213,5 @@ def _plan(order: Order, kernel: Kernel, chosen: _Chosen, suite: Suite) -> Plan:
         red=order.red,
         expression=order.expression,
         snapshot=order.snapshot,
+        repo=order.repo,
     )

@@ -95,9 +95,13 @@ def load(paths: Paths) -> Catalogue:
     try:
         data = msgspec.convert(tomllib.loads(file.read_text()), _File)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"cannot be read: {error}", where=str(file)) from error
+        raise UsageError(
+            f"cannot be read: {error}", where=str(file), next_step="mend the file"
+        ) from error
     except msgspec.ValidationError as error:
-        raise UsageError(_with_tag(str(error), file), where=str(file)) from error
+        raise UsageError(
+            _with_tag(str(error), file), where=str(file), next_step="mend that key"
+        ) from error
     supported = tuple(_supported(entry, file) for entry in data.kernel)
     _check(supported, file)
     return Catalogue(supported, data.site, data.debian)
@@ -116,9 +120,17 @@ def _supported(entry: _Entry, file: Path) -> SupportedKernel:
 def _check(supported: tuple[SupportedKernel, ...], file: Path) -> None:
     tags = [kernel.tag for kernel in supported]
     if any(late <= early for early, late in itertools.pairwise(tags)):
-        raise UsageError("the kernels are not oldest first, or one is twice", where=str(file))
+        raise UsageError(
+            "the kernels are not oldest first, or one is twice",
+            where=str(file),
+            next_step="order them by age, each once",
+        )
     if sum(kernel.default for kernel in supported) != 1:
-        raise UsageError("exactly one kernel must say 'default = true'", where=str(file))
+        raise UsageError(
+            "exactly one kernel must say 'default = true'",
+            where=str(file),
+            next_step="say it of one",
+        )
 
 
 def _with_tag(message: str, file: Path) -> str:

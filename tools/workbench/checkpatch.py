@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from workbench import process
 from workbench.errors import InfraError
 from workbench.gates import CHECKPATCH, Finding, GateResult, GateState
+from workbench.gitstore import MEND_STORE
 
 if TYPE_CHECKING:
     from workbench.configure import Workplace
@@ -25,7 +26,7 @@ def mail(store: Store, commit: str) -> bytes:
     words = ("format-patch", "--stdout", "--full-index", "--no-signature", "-1", commit)
     code, out, err = store.git_bytes(*words)
     if code != 0:
-        raise InfraError(err, where=f"git format-patch {commit}")
+        raise InfraError(err, where=f"git format-patch {commit}", next_step=MEND_STORE)
     return out
 
 
@@ -54,11 +55,19 @@ def judge(said: str, complained: str) -> GateResult:
     total = _TOTAL.search(said)
     if total is None:
         what = (complained or said).strip().splitlines() or ["no output"]
-        raise InfraError(f"no verdict: {what[-1]}", where="checkpatch.pl")
+        raise InfraError(
+            f"no verdict: {what[-1]}",
+            where="checkpatch.pl",
+            next_step="see if perl runs it, then run 'kpw lint' again",
+        )
     errors, warnings, checks, lines = map(int, total.groups())
     counted = f"{errors} errors, {warnings} warnings, {checks} checks"
     if errors + warnings + checks != len(findings):
-        raise InfraError(f"{counted}, but {len(findings)} were read", where="checkpatch.pl")
+        raise InfraError(
+            f"{counted}, but {len(findings)} were read",
+            where="checkpatch.pl",
+            next_step="its words are new to kpw: report this line",
+        )
     state = GateState.FOUND if findings else GateState.OK
     return GateResult(CHECKPATCH, state, counted if findings else f"{lines} lines", findings)
 

@@ -11,7 +11,9 @@ import contextlib
 import difflib
 import importlib
 import os
+import select
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -105,15 +107,17 @@ def _told(error: BaseException) -> ExitCode:
             found = ending.of(KeyboardInterrupt())
         case click.ClickException():
             found = Ending(_usage_line(error), ExitCode.USAGE)
-        case BrokenPipeError():
+        case BrokenPipeError() if _reader_is_gone():
             # The reader went away ('kpw … | head'): nobody is left to be told,
             # and the interpreter must not complain when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return ExitCode.INFRA
         case _:
             found = ending.of(error)
-    line = found.line if found.foreseen else f"{found.line}; {_saved(error)}"
+    line = found.line if found.foreseen else f"{found.line}; {_kept(error)}"
     with contextlib.suppress(OSError):
+        # A file's name need not be text.
+        line = line.encode(errors="backslashreplace").decode()
         sys.stderr.write(f"kpw: {line}\n")
         sys.stderr.flush()
     return found.exit_code
@@ -126,7 +130,9 @@ def _invoke(argv: list[str]) -> int:
     ``kpw boot TAG -- CMD``; one that returns nothing is good.
     """
     try:
-        with group.make_context("kpw", argv) as context:
+        # None leaves it to click, which asks whether stdout is a terminal.
+        colour = False if os.environ.get("NO_COLOR") else None
+        with group.make_context("kpw", argv, color=colour) as context:
             result = group.invoke(context)
     except click.exceptions.Exit as leave:
         return ExitCode.GOOD if leave.exit_code == 0 else ExitCode.USAGE
@@ -147,14 +153,26 @@ def _usage_line(error: click.ClickException) -> str:
     return text if "--help" in text else f"{text.rstrip('.')} (see '{help_of} --help')"
 
 
-def _saved(error: BaseException) -> str:
-    """Save the traceback of a fault of our own and say where it is."""
-    text = "".join(traceback.format_exception(error))
+def _reader_is_gone() -> bool:
+    """Tell whether nobody reads our stdout: a pipe may also have broken to a child of ours."""
+    poll = select.poll()
     try:
-        folder = Paths.default().state / "crashes"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-        file.write_text(text, encoding="utf-8")
-    except OSError:
-        return f"the traceback could not be saved:\n{text}"
-    return f"the traceback is in {file}"
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _kept(error: BaseException) -> str:
+    """Save a traceback wherever that is possible, and say in one phrase where it is."""
+    text = "".join(traceback.format_exception(error))
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    own = Paths.default().state / "crashes"
+    for file in (own / name, Path(tempfile.gettempdir()) / f"kpw-crash-{name}"):
+        # ValueError: of a name with a NUL in it.
+        with contextlib.suppress(OSError, ValueError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+                stream.write(text)
+            return f"the traceback is in {file}"
+    return f"the traceback can be saved neither in {own} nor in {tempfile.gettempdir()}"

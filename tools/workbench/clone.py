@@ -8,6 +8,7 @@ whole history costs gigabytes. The user's repository is only read.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from dataclasses import replace
@@ -101,6 +102,7 @@ def _check(store: Store, repo: Path, name: str, tree: str) -> None:
         raise UsageError(
             "is no kernel source: no Makefile at its top that names a release",
             where=f"{name} in {repo}",
+            next_step="name a tag, branch or commit of a kernel",
         )
 
 
@@ -132,9 +134,10 @@ def _copy_tree(store: Store, git_dir: str, tree: str) -> None:
     pack = ("git", "--git-dir", git_dir, *_TRUST, "pack-objects", "--revs", "--stdout", "-q")
     with process.spawned(pack, env=store.environment(), stdin=process.PIPE) as packer:
         if packer.stdin is None:  # pragma: no cover  # asked for above
-            raise InfraError("no pipe to git pack-objects")
-        packer.stdin.write(f"{tree}\n".encode())
-        packer.stdin.close()
+            raise AssertionError("no pipe to git pack-objects")
+        with contextlib.suppress(BrokenPipeError):  # its exit code tells more
+            packer.stdin.write(f"{tree}\n".encode())
+            packer.stdin.close()
         index = store.argv("index-pack", "--stdin")
         with process.spawned(index, env=store.environment(), stdin=packer.stdout) as indexer:
             _, said = indexer.communicate()
@@ -146,4 +149,8 @@ def _failed(git_dir: str, said: str) -> InfraError:
     if is_disk_full(said):
         return InfraError("the disk is full", where="git fetch", next_step="free about 1 GB")
     lines = [line for line in said.splitlines() if line.strip()] or ["git gave no reason"]
-    return InfraError(f"cannot be copied from: {lines[-1].strip()}", where=git_dir)
+    return InfraError(
+        f"cannot be copied from: {lines[-1].strip()}",
+        where=git_dir,
+        next_step="see if 'git fsck' finds it whole, or name another clone",
+    )

@@ -53,7 +53,7 @@ def load_patterns(path: Path) -> tuple[Pattern, ...]:
             SplatKind(pattern.kind)
             re.compile(pattern.regex)
     except (OSError, msgspec.MsgspecError, re.error, ValueError) as error:
-        raise UsageError(str(error), where=str(path)) from error
+        raise UsageError(str(error), where=str(path), next_step="mend the file") from error
     return patterns
 
 

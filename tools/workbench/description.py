@@ -161,7 +161,9 @@ def _decode(where: Path) -> _Description:
             f"not TOML: {error}", where=str(where), next_step="mend that line"
         ) from error
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(where)) from error
+        raise UsageError(
+            f"cannot be read: {error.strerror}", where=str(where), next_step="mend its permissions"
+        ) from error
 
 
 def _variants(folder: Path, read: _Description) -> tuple[Variant, ...]:

@@ -50,6 +50,7 @@ def examine(paths: Paths, arch: str = "x86_64") -> tuple[Check, ...]:
     qemu = machine.load(paths, arch).qemu
     checks: tuple[tuple[str, Callable[[], Check]], ...] = (
         ("Python", _python),
+        ("packages", lambda: packages(paths)),
         ("git", lambda: _version("git", "git", "--version", (2, 38))),
         ("QEMU", lambda: _version("QEMU", qemu, "--version", (7, 0))),
         ("accelerator", lambda: _accelerator(paths, arch)),
@@ -82,7 +83,7 @@ def version_in(text: str) -> tuple[int, ...]:
 
 
 def _version(name: str, program: str, option: str, least: tuple[int, ...]) -> Check:
-    install = f"install the packages of {_PACKAGES} ('tools/kpw' does it as root)"
+    install = f"install the packages of {_PACKAGES} ('tools/kpw run' does it as root)"
     path = shutil.which(program)
     if path is None:
         return Check(name, State.FAIL, f"{program} is not installed", install)
@@ -105,11 +106,37 @@ def _python() -> Check:
     return Check("Python", State.OK, found)
 
 
+def packages(paths: Paths) -> Check:
+    """Look for what packages.txt lists; what 'kpw check' alone needs is not in the way."""
+    name = "packages"
+    if shutil.which("dpkg-query") is None:
+        found = "this is no Debian system (no dpkg-query)"
+        return Check(name, State.WARN, found, "use Debian 12, or a container of it")
+    lines = (paths.repo / _PACKAGES).read_text().splitlines()
+    listed = {one.strip(): why for one, _, why in (line.partition("#") for line in lines) if one}
+    form = "${db:Status-Status} ${Package}\n"
+    said = process.run(["dpkg-query", "-W", "-f", form, *listed], check=False).stdout
+    there = {line.removeprefix("installed ") for line in said.splitlines()}
+    missing = [one for one in listed if one not in there]
+    needed = [one for one in missing if "only 'kpw check'" not in listed[one]]
+    if not missing:
+        return Check(name, State.OK, f"all {len(listed)} of {_PACKAGES}")
+    found = f"not installed: {', '.join(needed or missing)}"
+    if needed:
+        mend = f"'apt-get install {' '.join(needed)}' as root; 'tools/kpw run' does it too"
+        return Check(name, State.FAIL, found, mend)
+    return Check(name, State.WARN, found, "'tools/kpw check' installs them; nothing else asks")
+
+
 def _accelerator(paths: Paths, arch: str) -> Check:
     chosen = accel.choose(paths, arch)
     if chosen.name == "kvm":
         return Check("accelerator", State.OK, chosen.reason)
     mend = "guests run all the same, several times slower; a host with working KVM mends it"
+    if group := accel.group_to_join():
+        user = os.environ.get("USER", "YOUR-NAME")
+        join = f"'usermod -aG {group} {user}' as root, then log in again"
+        mend = f"guests run all the same, several times slower; {join}"
     return Check("accelerator", State.WARN, chosen.reason, mend)
 
 

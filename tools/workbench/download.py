@@ -44,7 +44,9 @@ class MissingError(InfraError):
 
     def __init__(self, url: str, status: int) -> None:
         """Keep the status for the message of whoever knows who listed the file."""
-        super().__init__(f"answers {status}", where=url)
+        super().__init__(
+            f"answers {status}", where=url, next_step="see if 'kpw kernels --refresh' lists it"
+        )
         self.status = status
 
 
@@ -98,7 +100,7 @@ def is_whole(file: Path, sha256: str, progress: Progress) -> bool:
     found = digest(file)
     if found == sha256:
         return True
-    aside = _set_aside(file, file, found)
+    aside = set_aside(file, file, found)
     progress.note(f"{file}: not the file meant by its digest; set aside as {aside.name}")
     return False
 
@@ -123,7 +125,11 @@ def get(url: str, limit: int, proxy: str = "") -> bytes:
     except HTTPError as error:
         raise UnreachableError(url, _why(error)) from error
     if len(data) > limit:
-        raise InfraError(f"sends more than {limit} bytes", where=url)
+        raise InfraError(
+            f"sends more than {limit} bytes",
+            where=url,
+            next_step="see what it sends: a proxy may answer in its place",
+        )
     return data
 
 
@@ -141,7 +147,7 @@ def _bring(wanted: Wanted, target: Path, progress: Progress) -> None:
         _transfer(wanted, part, progress)
         found = digest(part)
     if found != wanted.sha256:
-        aside = _set_aside(part, target, found)
+        aside = set_aside(part, target, found)
         raise InfraError(
             f"wrong digest: sha256 is {found[:12]}… and should be {wanted.sha256[:12]}…",
             where=wanted.url,
@@ -150,7 +156,8 @@ def _bring(wanted: Wanted, target: Path, progress: Progress) -> None:
     part.replace(target)
 
 
-def _set_aside(file: Path, name: Path, found: str) -> Path:
+def set_aside(file: Path, name: Path, found: str) -> Path:
+    """Keep a file that is not ``name`` for a look; ``found`` is its digest."""
     aside = name.with_name(f"{name.name}.refused-{found[:8]}")
     file.replace(aside)
     return aside
@@ -201,18 +208,27 @@ def _receive(wanted: Wanted, part: Path, progress: Progress) -> None:
             raise _refusal(wanted.url, response.status)
         if not _continues(response, offset):
             offset = 0
+        total = _announced(response, offset) if wanted.size is None else wanted.size
+        if wanted.size is None:
+            _room(part.parent, (total or offset) - offset)
         what = f"downloading {wanted.name}"
         with part.open("r+b" if offset else "wb") as file:
             file.seek(offset)
             for chunk in response.stream(_CHUNK, decode_content=False):
                 file.write(chunk)
                 offset += len(chunk)
-                progress.step(what, offset, wanted.size, "bytes")
+                progress.step(what, offset, total, "bytes")
                 if wanted.size is not None and offset > wanted.size:
                     return  # too much already: the digest will tell
     finally:
         # Not back into the pool: an answer that was left half read would lie there.
         response.close()
+
+
+def _announced(response: urllib3.BaseHTTPResponse, offset: int) -> int | None:
+    """Return the size of the whole file, if the server says how much is to come."""
+    length = response.headers.get("Content-Length", "")
+    return offset + int(length) if length.isdecimal() else None
 
 
 def _continues(response: urllib3.BaseHTTPResponse, offset: int) -> bool:
@@ -273,4 +289,8 @@ def _disk(error: OSError, directory: Path) -> InfraError:
             where=str(directory),
             next_step="free some space and run it again; what has been downloaded is kept",
         )
-    return InfraError(os.strerror(error.errno or 0), where=str(error.filename or directory))
+    return InfraError(
+        os.strerror(error.errno or 0),
+        where=str(error.filename or directory),
+        next_step="mend that and run it again; what has been downloaded is kept",
+    )

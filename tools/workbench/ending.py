@@ -4,15 +4,21 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from workbench.errors import ExitCode, WorkbenchError
 from workbench.interrupt import Terminated
+from workbench.paths import Paths
+
+# What a machine answers whoever asks; anything else may well be a fault of ours.
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 
 
 @dataclass(frozen=True)
 class Ending:
-    """``foreseen`` is False for an error of the workbench itself: its traceback is wanted."""
+    """``foreseen`` is False for what may be an error of the workbench: its traceback is wanted."""
 
     line: str
     exit_code: ExitCode
@@ -34,7 +40,19 @@ def of(error: BaseException) -> Ending:
             where = f" at {error.filename}" if error.filename else ""
             line = f"no space left on the disk{where}; free some and run the same command again"
             return Ending(line, ExitCode.INFRA)
+        case OSError(filename=str() | bytes()):
+            return Ending(_refused(error), ExitCode.INFRA, foreseen=error.errno in _REFUSALS)
         case _:
             first = str(error).splitlines()[0] if str(error) else "no message"
             line = f"an error of the workbench itself: {type(error).__name__}: {first}"
             return Ending(line, ExitCode.INFRA, foreseen=False)
+
+
+def _refused(error: OSError) -> str:
+    """Say what the machine refuses, and where else it could be."""
+    name = os.fsdecode(error.filename)
+    places = {"KPW_CACHE": Paths.default().cache, "KPW_STATE": Paths.default().state}
+    below = (key for key, place in places.items() if Path(name).is_relative_to(place))
+    other = "".join(f", or set {key} to another place," for key in below)
+    why = error.strerror or type(error).__name__
+    return f"{name}: {why}; mend that{other} and run the same command again"

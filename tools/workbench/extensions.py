@@ -49,7 +49,10 @@ def select(
         kept = {each.name for name in wanted for each in with_required(extensions, named[name])}
     kept -= left_out - wanted
     if clash := sorted(wanted & left_out):
-        raise UsageError(f"{clash[0]} is both asked for and left out")
+        raise UsageError(
+            f"{clash[0]} is both asked for and left out",
+            next_step="name it in one of --only and --without",
+        )
     chosen = tuple(extension for extension in extensions if extension.name in kept)
     for extension in chosen:
         if missing := sorted(set(extension.requires) & left_out):

@@ -13,10 +13,10 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from workbench import process
+from workbench import download, process
 from workbench.errors import InfraError
 from workbench.gitsettings import IDENTITY
-from workbench.gitstore import is_disk_full
+from workbench.gitstore import MEND_STORE, is_disk_full
 from workbench.release import makefile_tag
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _EVERY = 2000  # files between two words of progress
 _EXECUTABLE = 0o100
+
+
+class _DamagedError(Exception):
+    """A tarball that cannot be read to its end."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,22 @@ def import_tarball(store: Store, tarball: Tarball, tag: KernelTag, progress: Pro
 
     The tag is written last: whoever sees it sees all of it. The caller holds
     :meth:`Store.writing`. InfraError when the tarball is damaged, escapes its
-    top directory, is not the release it is said to be, or the disk is full.
+    top directory, is not the release it is said to be (it is set aside then),
+    or the disk is full.
     """
     ref = f"refs/kpw/import/{tag}"
-    _stream(store, tarball, (ref, f"Linux {str(tag)[1:]}"), progress)
+    try:
+        _stream(store, tarball, (ref, f"Linux {str(tag)[1:]}"), progress)
+    except _DamagedError as error:
+        raise _refused(tarball, f"damaged tarball ({error})") from error
     commit = store.git("rev-parse", ref)
     found = makefile_tag(store.read_file(commit, "Makefile") or b"")
     if found == tag:
         store.git("update-ref", f"refs/tags/{tag}", commit)
     store.git("update-ref", "-d", ref)
     if found != tag:
-        raise InfraError(
-            f"holds {'no kernel' if found is None else f'Linux {found}'} and not {tag}",
-            where=str(tarball.path),
-        )
+        said = "no kernel" if found is None else f"Linux {found}"
+        raise _refused(tarball, f"holds {said} and not {tag}")
     return commit
 
 
@@ -89,28 +95,26 @@ def _stream(store: Store, tarball: Tarball, target: tuple[str, str], progress: P
         )
         with unpack as xz, load as git:
             if xz.stdout is None or git.stdin is None:  # pragma: no cover  # asked for above
-                raise InfraError("no pipe to git fast-import")
+                raise AssertionError("no pipe to git fast-import")
             try:
-                tree = _blobs(xz.stdout, git.stdin, (tarball, target[0][16:]), progress)
+                tree = _blobs(xz.stdout, git.stdin, target[0][16:], progress)
                 _commit(git.stdin, tree, tarball, target)
                 git.stdin.close()
             except (tarfile.TarError, EOFError) as error:
-                raise _damaged(tarball, str(error)) from error
+                raise _DamagedError(str(error)) from error
             except BrokenPipeError:
                 git.wait()
-            _finish(xz, git, tarball, errors)
+            _finish(xz, git, errors)
 
 
-def _finish(
-    xz: process.Popen[bytes], git: process.Popen[bytes], tarball: Tarball, errors: IO[bytes]
-) -> None:
+def _finish(xz: process.Popen[bytes], git: process.Popen[bytes], errors: IO[bytes]) -> None:
     """Look at how both ended; fast-import's own word comes first."""
     if git.wait() != 0:
         errors.seek(0)
         _git_failed(errors.read().decode(errors="replace"))
     if xz.wait() != 0:
         errors.seek(0)
-        raise _damaged(tarball, errors.read().decode(errors="replace").strip())
+        raise _DamagedError(errors.read().decode(errors="replace").strip())
 
 
 def _git_failed(said: str) -> NoReturn:
@@ -121,16 +125,19 @@ def _git_failed(said: str) -> NoReturn:
             next_step="free about 1 GB under the cache directory; nothing was lost",
         )
     lines = [line for line in said.splitlines() if line.startswith(("fatal:", "error:"))]
-    raise InfraError(lines[0] if lines else "died", where="git fast-import")
+    raise InfraError(lines[0] if lines else "died", where="git fast-import", next_step=MEND_STORE)
 
 
-def _damaged(tarball: Tarball, why: str) -> InfraError:
-    return InfraError(f"damaged tarball ({why})", where=str(tarball.path))
+def _refused(tarball: Tarball, why: str) -> InfraError:
+    aside = download.set_aside(tarball.path, tarball.path, tarball.sha256)
+    return InfraError(
+        why,
+        where=str(tarball.path),
+        next_step=f"set aside as {aside}; check the disk and run it again, which brings it anew",
+    )
 
 
-def _blobs(
-    source: IO[bytes], git: IO[bytes], about: tuple[Tarball, str], progress: Progress
-) -> _Tree:
+def _blobs(source: IO[bytes], git: IO[bytes], what: str, progress: Progress) -> _Tree:
     """Send every file's bytes; returns which path gets which."""
     tree = _Tree()
     with tarfile.open(fileobj=source, mode="r|", bufsize=_CHUNK) as tar:
@@ -139,10 +146,10 @@ def _blobs(
             tree.newest = max(tree.newest, int(member.mtime))
             _entry(tar, member, git, tree)
             if len(tree.files) % _EVERY == 0:
-                progress.step(f"importing {about[1]}", len(tree.files), unit="files")
+                progress.step(f"importing {what}", len(tree.files), unit="files")
     while source.read(_CHUNK):  # so that xz checks its last sum
         pass
-    _no_path_through_a_file(about[0], tree)
+    _no_path_through_a_file(tree)
     return tree
 
 
@@ -188,13 +195,13 @@ def _inside(name: str) -> bytes | None:
     return "/".join(parts[1:]).encode(errors="surrogateescape") or None
 
 
-def _no_path_through_a_file(tarball: Tarball, tree: _Tree) -> None:
+def _no_path_through_a_file(tree: _Tree) -> None:
     for path in tree.files:
         directory = path.rpartition(b"/")[0]
         while directory and directory not in tree.files:
             directory = directory.rpartition(b"/")[0]
         if directory:
-            raise _damaged(tarball, f"{path!r} lies under {directory!r}, which is no directory")
+            raise _DamagedError(f"{path!r} lies under {directory!r}, which is no directory")
 
 
 def _commit(git: IO[bytes], tree: _Tree, tarball: Tarball, target: tuple[str, str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from workbench import indexfile
 from workbench.errors import InfraError, UsageError
+from workbench.gitstore import MEND_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -114,7 +115,7 @@ class SmallIndex:
                     line.partition(": ")[2], where=f"git apply {where}", next_step="try again"
                 )
         if code != 1:
-            raise InfraError(f"exit code {code}", where=f"git apply {where}")
+            raise InfraError(f"exit code {code}", where=f"git apply {where}", next_step=MEND_STORE)
         return Application(applied=False, failed=tuple(failed))
 
 

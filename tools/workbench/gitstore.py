@@ -19,7 +19,7 @@ import shutil
 import tempfile
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import filelock
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
 
 _RELEASE = re.compile(r"v\d+\.\d+(\.\d+)?(-rc\d+)?")
+
+
+#: What to do when git finds fault with the store itself.
+MEND_STORE: Final = "run it again; if that does not help move the store away, it is made anew"
 
 
 class _Object(NamedTuple):
@@ -194,7 +198,7 @@ class Store:
             raise InfraError(
                 f"object {oid} is missing",
                 where=str(self.path),
-                next_step="move the store away and run again",
+                next_step=MEND_STORE,
             ) from error
 
     def require(self, oid: str) -> None:
@@ -239,13 +243,21 @@ class Store:
         makefile = self.read_file(tree, "Makefile")
         tag = None if makefile is None else makefile_tag(makefile)
         if tag is None:
-            raise InfraError("its Makefile names no kernel release", where=f"{self.path} {name}")
+            raise InfraError(
+                "its Makefile names no kernel release",
+                where=f"{self.path} {name}",
+                next_step="remove the ref with 'git update-ref -d', and fetch it again",
+            )
         origin = trailers(commit.data).get("Origin", "the user's own repository")
         return Kernel(name, tag, commit.oid, tree, origin)
 
     def tree_of(self, commit: str) -> str:
         """Return the id of a commit's tree."""
         return self._ask(f"{commit}^{{tree}}").oid
+
+    def bytes_of(self, commit: str) -> int:
+        """Return what a commit's objects take on the disk, those it shares with others too."""
+        return int(self.git("rev-list", "--disk-usage", "--objects", "--no-walk", commit))
 
     # Writing
 
@@ -310,7 +322,7 @@ def _failed(args: tuple[str | Path, ...], code: int, err: str) -> InfraError:
     line = err.splitlines()[-1] if err else f"no output, exit code {code}"
     if is_disk_full(err):
         return InfraError("the disk is full", where=f"git {words}", next_step="free some space")
-    return InfraError(line, where=f"git {words}")
+    return InfraError(line, where=f"git {words}", next_step=MEND_STORE)
 
 
 @contextlib.contextmanager

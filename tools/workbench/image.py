@@ -73,7 +73,9 @@ def ensure_image(paths: Paths, progress: Progress, arch: str = "x86_64") -> Gues
         _prune(paths.images)
         made = _cached(paths, folder, arch)
     if made is None:
-        raise InfraError("the image changed while it was made", where=str(folder))
+        raise InfraError(
+            "the image changed while it was made", where=str(folder), next_step="run it again"
+        )
     for change in made.changes:
         progress.note(f"guest image differs from its lock: {change}")
     return made

@@ -43,7 +43,11 @@ def unpack(data: bytes, where: str) -> Iterator[Record]:
     """Yield the entries of an index that git wrote; InfraError for another version of it."""
     signature, version, count = _HEAD.unpack_from(data)
     if (signature, version) != (_SIGNATURE, _VERSION):
-        raise InfraError(f"git wrote an index of version {version}, not 2", where=where)
+        raise InfraError(
+            f"git wrote an index of version {version}, not 2",
+            where=where,
+            next_step="take 'index.version' out of git's configuration",
+        )
     at = _HEAD.size
     for _ in range(count):
         mode, oid, flags = _ENTRY.unpack_from(data, at)

@@ -91,7 +91,11 @@ class ConfiguredObjects:
             check=False,
         )
         if done.returncode != 0:
-            raise InfraError(done.last_line(), where=f"{place.src}/{folder}/Makefile")
+            raise InfraError(
+                done.last_line(),
+                where=f"{place.src}/{folder}/Makefile",
+                next_step="see what that Makefile needs of make",
+            )
         objects: set[str] = set()
         folders: set[str] = set()
         for line in done.stdout.splitlines():

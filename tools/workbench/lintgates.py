@@ -142,7 +142,10 @@ def _look(held: HeldBench, sources: Iterable[str], sparse: Sparse) -> _Look:
     if made_again.broken:
         return _Look(configured, objects, broken=next(iter(made_again.broken.values())))
     if gave_up := [line for line in made_again.log.splitlines() if _GAVE_UP in line]:
-        raise InfraError(f"sparse gave up, so that its silence says nothing: {gave_up[0]}")
+        raise InfraError(
+            f"sparse gave up, so that its silence says nothing: {gave_up[0]}",
+            next_step="try a newer sparse, or leave the file's extension out with --without",
+        )
     source = str(held.src)
     expected = [there[each] for each in objects if there[each].endswith(".c")]
     _require(expected, diagnostics.checked(made_again.log, source), "make did not run sparse on")

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from workbench.printable import safe
+from workbench.progress import amount
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,17 +38,12 @@ class _Numbers(ProgressColumn):
     """How much of how much, where that is known, and the seconds since the step began."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{_amount(task)}{task.elapsed or 0:.0f} s", style="dim")
+        return Text(f"{_counted(task)}{task.elapsed or 0:.0f} s", style="dim")
 
 
-def _amount(task: Task) -> str:
-    unit = task.fields["unit"]
-    if unit == "bytes":
-        return f"{int(task.completed) >> 20} of {int(task.total or 0) >> 20} MiB, "
-    if unit and task.total:
-        return f"{task.completed:.0f} of about {task.total:.0f} {unit}, "
-    if unit:
-        return f"{task.completed:.0f} {unit}, "
+def _counted(task: Task) -> str:
+    if unit := task.fields["unit"]:
+        return f"{amount(task.completed, task.total, unit)}, "
     return f"{task.percentage:3.0f} % " if task.total else ""
 
 

@@ -95,7 +95,7 @@ def load(paths: Paths, arch: str) -> Machine:
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Machine)
     except (OSError, msgspec.MsgspecError) as error:
-        raise UsageError(str(error), where=str(path)) from error
+        raise UsageError(str(error), where=str(path), next_step="mend the file") from error
 
 
 def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from workbench.errors import InfraError
+from workbench.gitstore import MEND_STORE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,4 +40,4 @@ def merge_file(
         return code == 0, merged
     if "binary" in err:
         return None
-    raise InfraError(err or f"exit code {code}", where="git merge-file")
+    raise InfraError(err or f"exit code {code}", where="git merge-file", next_step=MEND_STORE)

@@ -79,16 +79,29 @@ class Outputs:
         """Take the options as click gives them; UsageError at once for what cannot be written."""
         files = tuple((kind, name) for kind, name in named.items() if name)
         for kind, name in files:
-            folder = Path(name).absolute().parent
-            if name != "-" and not (folder.is_dir() and os.access(folder, os.W_OK)):
-                raise UsageError(f"--{kind} {name}: {folder} is not a directory to write to")
-            if Path(name).is_dir():
-                raise UsageError(f"--{kind} {name}: that is a directory")
+            refuse_unwritable(f"--{kind}", name)
         if sum(name == "-" for _, name in files) > 1:
-            raise UsageError("only one report can go to stdout")
+            raise UsageError(
+                "only one report can go to stdout", next_step="name files for the others"
+            )
         return cls(files)
 
     @property
     def take_stdout(self) -> bool:
         """Tell that stdout belongs to a report; what people read then goes to stderr."""
         return any(name == "-" for _, name in self.files)
+
+
+def refuse_unwritable(option: str, name: str) -> None:
+    """Raise UsageError for a file that cannot be written; ``-`` is stdout."""
+    folder = Path(name).absolute().parent
+    if name != "-" and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise UsageError(
+            f"{folder} is not a directory to write to",
+            where=f"{option} {name}",
+            next_step="make it, or name a file elsewhere",
+        )
+    if Path(name).is_dir():
+        raise UsageError(
+            "that is a directory", where=f"{option} {name}", next_step="name a file in it"
+        )

@@ -58,7 +58,9 @@ def read_patch(path: Path) -> PatchFile:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        raise UsageError(
+            f"cannot be read: {error.strerror}", where=str(path), next_step="mend its permissions"
+        ) from error
     return _parsed(path, data)
 
 

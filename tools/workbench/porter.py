@@ -153,7 +153,7 @@ class Porter:
         if not self._bases.have_blobs(patch) and self.tree.has_it(patch):
             return Ported(PatchState.UPSTREAM, detail="it can be taken back as it stands")
         footing = self._bases.footing(patch, task.extension, task.base)
-        moved = self._moved(task, footing)
+        moved, gap = self._moved(task, footing)
         whole = footing.patch or patch
         merge = self._merger.merge(whole, moved, three_way=footing.patch is not None)
         left_out = bool(merge.clashes or merge.gone)
@@ -170,8 +170,8 @@ class Porter:
         done = self._left_out(task, merge, footing) if left_out else self._put(task, merge)
         if done.state is PatchState.UPSTREAM:
             return done
-        inferred = f"its base is unknown, {footing.tag} taken" if footing.inferred else ""
-        detail = "; ".join(filter(None, (done.detail, share(hunks), inferred)))
+        inferred = f"{footing.why}, {footing.tag} taken" if footing.inferred else ""
+        detail = "; ".join(filter(None, (done.detail, share(hunks), inferred or gap)))
         base = str(footing.tag) if footing.inferred else ""
         return replace(done, detail=detail, hunks=hunks, inferred_base=base)
 
@@ -190,11 +190,12 @@ class Porter:
         detail = f"{how}; 'kpw prove' confirms it, then 'kpw save' keeps it"
         return Ported(PatchState.REMEMBERED, changes, detail=detail)
 
-    def _moved(self, task: Task, footing: Footing) -> dict[str, str]:
+    def _moved(self, task: Task, footing: Footing) -> tuple[dict[str, str], str]:
         """Say where the files went that the patch changes and the tree has not.
 
         A file that keeps its name because the patch renaming it was left out
-        has not gone anywhere.
+        has not gone anywhere. Also tell of a base that another kernel had to
+        stand in for.
         """
         missing = {}
         for path in self._merger.missing(task.patch):
@@ -204,8 +205,9 @@ class Porter:
             missing[path] = origin
         away = [origin for origin in missing.values() if self.tree.file(origin) is None]
         moved = self._bases.moved(away, footing.tag, self._kernel) if away else {}
+        gap = self._bases.absent(footing.tag) if away else ""
         now = {path: moved.get(origin, origin) for path, origin in missing.items()}
-        return {path: name for path, name in now.items() if self.tree.file(name)}
+        return {path: name for path, name in now.items() if self.tree.file(name)}, gap
 
     def _left_out(self, task: Task, merge: Merge, footing: Footing) -> Ported:
         """Report why a patch is not in, and remember what the next ones will miss."""

@@ -91,7 +91,9 @@ def spawned(
             start_new_session=True,
         )
     except OSError as error:
-        raise InfraError(f"cannot start {words[0]}: {error}") from error
+        raise InfraError(
+            f"cannot start {words[0]}: {error}", next_step="run 'tools/kpw doctor'"
+        ) from error
     try:
         yield child
     finally:
@@ -158,7 +160,6 @@ def run(
     )
     if check and done.returncode != 0:
         where = f"{words[0]} (exit code {done.returncode})"
-        raise InfraError(
-            done.last_line(), where=where, next_step=f"see {log}" if log is not None else ""
-        )
+        look = f"see {log}" if log is not None else "'tools/kpw doctor' tells what this host lacks"
+        raise InfraError(done.last_line(), where=where, next_step=look)
     return done

@@ -6,12 +6,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Final, Protocol
 
 from workbench.printable import safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+_PARTS: Final = 10
+# What has fewer is over before anybody asks how far it is.
+_WORTH_COUNTING: Final = 20
 
 
 class Progress(Protocol):
@@ -42,21 +47,35 @@ class Silent:
         """Ignore it."""
 
 
+def amount(done: float, total: float | None, unit: str) -> str:
+    """Say how much of how much, where that is known."""
+    if unit == "bytes":
+        return f"{int(done) >> 20}{f' of {int(total) >> 20}' if total else ''} MiB"
+    return f"{done:.0f}{f' of about {total:.0f}' if total else ''} {unit}"
+
+
 class Plain:
-    """One line whenever the step changes: for logs and pipes."""
+    """One line whenever the step changes, and at each tenth of a long one: for logs and pipes."""
 
     def __init__(self, stream: IO[str]) -> None:
         """Write to ``stream`` (stderr, so that --json stays clean)."""
         self._stream = stream
         self._last = ""
+        self._parts = 0
 
     def step(
         self, what: str, done: float | None = None, total: float | None = None, unit: str = ""
     ) -> None:
-        """Print a step once, however often its numbers move."""
+        """Print a step, and how far it is when that is another tenth of what is counted."""
         if what != self._last:
-            self._last = what
+            self._last, self._parts = what, 0
             self.note(what)
+        if not unit or (total or 0) < _WORTH_COUNTING:
+            return
+        parts = int(_PARTS * (done or 0) / (total or 1))
+        if self._parts < parts < _PARTS:
+            self._parts = parts
+            self.note(f"{what}: {amount(done or 0, total, unit)}")
 
     def note(self, line: str) -> None:
         """Print the line."""

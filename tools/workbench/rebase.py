@@ -60,12 +60,13 @@ def rebase(
 
     Never stops at the first patch that does not apply. ``obtain_base`` brings
     the kernel a patch was made on, should a merge need one that is not in the
-    store, and the kernel files are restored from (None: download it). A
-    conflict is explained by the history of ``repo``, if it has the kernel.
+    store, and the kernel files are restored from (None: out of ``repo``, else
+    download it). A conflict is explained by the history of ``repo``, if it has
+    the kernel.
     UsageError for a malformed patch, before anything is tried.
     """
     progress = progress or Silent()
-    obtain = obtain_base or downloaded(paths, progress)
+    obtain = obtain_base or downloaded(paths, progress, repo)
     bench = Bench(store, extensions, paths.patches, obtain, repo)
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
         rebaser = Rebaser(bench, Path(name))
@@ -82,7 +83,7 @@ def halt_at(
 ) -> Halted:
     """Port the patches of ``extensions`` as :func:`rebase` does, up to and with one."""
     progress = progress or Silent()
-    bench = Bench(store, extensions, paths.patches, downloaded(paths, progress))
+    bench = Bench(store, extensions, paths.patches, downloaded(paths, progress, None))
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
         rebaser = Rebaser(bench, Path(name))
         tell = _counting(progress, kernel, len(rebaser.tasks(kernel)))

@@ -11,7 +11,9 @@ for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -39,7 +41,13 @@ _LONGEST_SOCKET = 107
 _STALE_SECONDS = 3600.0
 _STATE = "state"
 _POLL = 0.01
+# It takes a second or two; a slow disk gets some patience.
+_PATIENCE = 60.0
 _BYTES_A_SECOND = 1 << 40
+
+
+class NotTakenError(InfraError):
+    """There is no snapshot, and the guest that was asked for one is in an unknown state."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +93,27 @@ class Snapshot:
         return "-qmp", f"unix:{machine.value(folder / _SOCKET)},server=on,wait=off"
 
     def take(self, folder: Path) -> None:
-        """Keep the state of the QEMU that listens in ``folder``; it goes on afterwards."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Keep the state of the QEMU that listens in ``folder``; it goes on afterwards.
+
+        NotTakenError when nobody can tell whether it does.
+        """
+        from qemu.qmp import QMPError
+
         young = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             if asyncio.run(_save(folder / _SOCKET, young)):
                 young.replace(self.path)
+            self._prune()
+        except (QMPError, OSError, EOFError) as error:
+            raise NotTakenError(
+                f"QEMU could not be asked for a snapshot: {str(error) or type(error).__name__}",
+                where="QMP",
+                next_step="say --cold, which asks for none",
+            ) from error
         finally:
-            young.unlink(missing_ok=True)
-        self._prune()
+            with contextlib.suppress(OSError):
+                young.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Forget it."""
@@ -112,25 +132,28 @@ class Snapshot:
 async def _save(socket: Path, target: Path) -> bool:
     """Write a running QEMU's state and let it go on; False when it could not be written.
 
-    Migration stops the guest by itself; one stopped before would be restored as stopped.
+    Migration stops the guest by itself; one stopped before would be restored
+    as stopped. TimeoutError when QEMU does not come to an end with it.
     """
-    from qemu.qmp import QMPClient, QMPError
+    from qemu.qmp import QMPClient
 
+    # What it logs is raised too, and told then.
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
     client = QMPClient("kpw")
-    try:
+    async with asyncio.timeout(_PATIENCE):
         await client.connect(str(socket))
-        await client.execute("migrate-set-parameters", {"max-bandwidth": _BYTES_A_SECOND})
-        # Not by "exec:": our QEMU may start no program.
-        with target.open("wb") as file:
-            client.send_fd_scm(file.fileno())
-            await client.execute("getfd", {"fdname": _STATE})
-        await client.execute("migrate", {"uri": f"fd:{_STATE}"})
-        while (status := await _status(client)) not in {"completed", "failed", "cancelled"}:  # noqa: ASYNC110 - QEMU is to be asked
-            await asyncio.sleep(_POLL)
-        await client.execute("cont")
-        await client.disconnect()
-    except (QMPError, OSError) as error:
-        raise InfraError(f"QEMU could not be asked for a snapshot: {error}", where="QMP") from error
+        try:
+            await client.execute("migrate-set-parameters", {"max-bandwidth": _BYTES_A_SECOND})
+            # Not by "exec:": our QEMU may start no program.
+            with target.open("wb") as file:
+                client.send_fd_scm(file.fileno())
+                await client.execute("getfd", {"fdname": _STATE})
+            await client.execute("migrate", {"uri": f"fd:{_STATE}"})
+            while (status := await _status(client)) not in {"completed", "failed", "cancelled"}:  # noqa: ASYNC110 - QEMU is to be asked
+                await asyncio.sleep(_POLL)
+            await client.execute("cont")
+        finally:
+            await client.disconnect()
     return status == "completed"
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from workbench import apt, archive, clone, download, fastimport, kernelnames, site
 from workbench.catalogue import ORIGINS, Catalogue, SupportedKernel, load
 from workbench.errors import InfraError, UsageError
-from workbench.gitstore import Store
+from workbench.gitstore import MEND_STORE, Store
 from workbench.model import Kernel, KernelTag
 from workbench.progress import Progress, Silent
 
@@ -72,7 +72,7 @@ def obtain(
 def names(paths: Paths, tags: tuple[str, ...], *, all_tags: bool) -> tuple[str, ...]:
     """Return the kernels a user means by ``tags`` or --all, each once; the default for neither."""
     if all_tags and tags:
-        raise UsageError("name tags or say --all, not both")
+        raise UsageError("name tags or say --all, not both", next_step="leave one of them out")
     if all_tags:
         return tuple(str(each.tag) for each in supported(paths))
     return tuple(dict.fromkeys(tags)) or (default_tag(paths),)
@@ -118,7 +118,9 @@ def _by_tag(paths: Paths, store: Store, tag: KernelTag, progress: Progress) -> K
     tarball.path.unlink(missing_ok=True)  # the store has it all, checked and smaller to share
     kernel = store.kernel(str(tag))
     if kernel is None:
-        raise InfraError("was imported and is not there", where=f"{store.path} {tag}")
+        raise InfraError(
+            "was imported and is not there", where=f"{store.path} {tag}", next_step=MEND_STORE
+        )
     return kernel
 
 

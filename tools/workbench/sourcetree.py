@@ -44,6 +44,7 @@ import filelock
 
 from workbench import atomic, process
 from workbench.errors import InfraError
+from workbench.gitstore import MEND_STORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,7 +155,11 @@ def _git(store: Store, room: Room, *args: str) -> None:
         return
     if "No space left on device" in done.stderr:
         raise InfraError("the disk is full", where=str(room.src), next_step="free some space")
-    raise InfraError(done.last_line(), where=f"git {args[0]} in {room.src}")
+    raise InfraError(
+        done.last_line(),
+        where=f"git {args[0]} in {room.src}",
+        next_step="remove that folder and run it again: it is made anew",
+    )
 
 
 def _read_state(room: Room) -> str | None:
@@ -264,7 +269,9 @@ def _folders(store: Store, tree: str) -> dict[str, bytes]:
     ids = store.git("ls-tree", "-rd", "--format=%(objectname)", tree)
     code, answers, err = store.git_bytes("cat-file", "--batch", "--buffer", input=ids.encode())
     if code != 0:
-        raise InfraError(err or f"exit code {code}", where=f"git cat-file in {store.path}")
+        raise InfraError(
+            err or f"exit code {code}", where=f"git cat-file in {store.path}", next_step=MEND_STORE
+        )
     found = {}
     at = 0
     while at < len(answers):

@@ -93,7 +93,11 @@ def includers(src: Path, touched: Iterable[str]) -> tuple[str, ...]:
     argv = ("grep", "-rlE", "--include=*.c", "--", pattern, ".")
     done = process.run(argv, cwd=src, check=False, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"})
     if done.returncode not in {0, 1}:
-        raise InfraError(done.last_line(), where=f"grep in {src}")
+        raise InfraError(
+            done.last_line(),
+            where=f"grep in {src}",
+            next_step="remove that folder and run it again: it is made anew",
+        )
     return sources(sorted(path.removeprefix("./") for path in done.stdout.splitlines()))
 
 

@@ -53,6 +53,7 @@ class Plan:
     red: Red = Red.REMEMBERED
     expression: str = ""
     snapshot: bool = False
+    repo: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,9 @@ def rebased(bench: Bench, course: Course) -> Course:
 
     def port(kept: Sequence[Extension]) -> RebasedSeries:
         bench.progress.step(f"{kernel.name}: rebase")
-        return rebase.rebase(bench.paths, bench.store, kernel, kept, bench.progress)
+        return rebase.rebase(
+            bench.paths, bench.store, kernel, kept, bench.progress, repo=course.plan.repo
+        )
 
     fit = fitting.fit(course.kept, port)
     notes = tuple(
@@ -236,7 +239,10 @@ def _conclude(bench: Bench, course: Course) -> Trial:
         if not _deselected(course, extension.name)
     )
     if not cells:
-        raise UsageError(f"no selftest matches -k {plan.expression!r}")
+        raise UsageError(
+            f"no selftest matches -k {plan.expression!r}",
+            next_step="'kpw test' without -k lists them by name",
+        )
     return Trial(
         plan.kernel,
         plan.flavour,

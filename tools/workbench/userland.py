@@ -69,7 +69,7 @@ def parse_recipe(path: Path) -> Recipe:
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Recipe)
     except (OSError, msgspec.MsgspecError) as error:
-        raise UsageError(str(error), where=str(path)) from error
+        raise UsageError(str(error), where=str(path), next_step="mend the file") from error
 
 
 def make(plan: Plan, root: Path) -> dict[str, str]:

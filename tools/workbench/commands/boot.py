@@ -109,13 +109,16 @@ def command(  # noqa: PLR0913 - click passes one argument an option
 
 def _kernel(paths: Paths, order: Order, display: Progress) -> BuiltKernel | ExitCode:
     """Rebase and build; a finding is told and becomes the exit code."""
-    from workbench import build, extensions, rebase, source
+    from workbench import build, extensions, fragments, rebase, source
     from workbench.gitstore import Store
 
-    kernel = source.obtain(paths, order.tags[0], repo=order.repo, progress=display)
     chosen = extensions.select(extensions.load_extensions(paths), order.only, order.without)
+    # A misspelt flavour shall not cost a download first.
+    names = tuple(each.name for each in chosen)
+    fragments.files(paths, arch=order.arch, extensions=names, flavour=order.flavour)
+    kernel = source.obtain(paths, order.tags[0], repo=order.repo, progress=display)
     store = Store.open(paths)
-    series = rebase.rebase(paths, store, kernel, chosen, display)
+    series = rebase.rebase(paths, store, kernel, chosen, display, repo=order.repo)
     if not series.applies:
         _tell_conflicts(series)
         return ExitCode.CONFLICT

@@ -55,7 +55,7 @@ def command(
     with progress.shown() as display:
         wanted = source.names(paths, tags, all_tags=all_tags)
         kernels = source.obtain_all(paths, wanted, repo=repo, progress=display)
-        order = _Order(paths, Store.open(paths), display, chosen, flavour, arch)
+        order = _Order(paths, Store.open(paths), display, chosen, flavour, arch, repo)
         codes = [order.fill(kernel) for kernel in kernels]
     return max(codes)
 
@@ -70,6 +70,7 @@ class _Order:
     extensions: tuple[Extension, ...]
     flavour: str
     arch: str
+    repo: Path | None
 
     def fill(self, kernel: Kernel) -> ExitCode:
         """Rebase and build one kernel and print what came of it."""
@@ -77,7 +78,7 @@ class _Order:
         from workbench.model import BuiltKernel
 
         series = rebase.rebase(
-            self.paths, self.store, kernel, self.extensions, progress=self.progress
+            self.paths, self.store, kernel, self.extensions, self.progress, repo=self.repo
         )
         if not series.applies:
             _tell_conflict(series)

@@ -44,7 +44,7 @@ def command(
     with progress.shown() as display:
         kernels = source.obtain_all(paths, (tag_a, tag_b), repo=repo, progress=display)
         store = Store.open(paths)
-        a, b = carry.rebase_all(paths, store, kernels, chosen, display)
+        a, b = carry.rebase_all(paths, store, kernels, chosen, display, repo=repo)
         pairs = rangediff.compare(store, a, b, only)
     conflict = any(pair.conflicts for pair in pairs)
     code = ExitCode.CONFLICT if conflict else ExitCode.GOOD

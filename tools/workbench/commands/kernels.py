@@ -60,10 +60,12 @@ def _refresh(paths: Paths) -> None:
 
 def _as_data(kernel: Known) -> dict[str, object]:
     return {
+        "name": kernel.name,
         "tag": str(kernel.tag),
         "source": kernel.source,
         "state": str(kernel.state),
         "size": kernel.size or None,
+        "stored": kernel.stored or None,
         "supported": kernel.supported,
         "default": kernel.default,
     }
@@ -76,11 +78,15 @@ def _show(kernels: Sequence[Known]) -> None:
     from workbench.report_terminal import console_for
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("tag", "", "source", "state"):
+    for column in ("tag", "", "source", "state", "size"):
         table.add_column(column)
-    table.add_column("tarball", justify="right")
     for kernel in kernels:
         role = "default" if kernel.default else "supported" if kernel.supported else ""
-        size = f"{kernel.size / _MIB:.0f} MiB" if kernel.size else ""
-        table.add_row(str(kernel.tag), role, kernel.source, str(kernel.state), size)
+        table.add_row(kernel.name, role, kernel.source, str(kernel.state), _size(kernel))
     console_for(sys.stdout).print(table)
+
+
+def _size(kernel: Known) -> str:
+    if kernel.size:
+        return f"{kernel.size / _MIB:.0f} MiB tarball"
+    return f"{kernel.stored / _MIB:.0f} MiB in the store" if kernel.stored else ""

@@ -82,7 +82,7 @@ def _lint(
     with progress.shown() as display:
         kernels = source.obtain_all(paths, names, repo=repo, progress=display)
         store = Store.open(paths)
-        all_series = carry.rebase_all(paths, store, kernels, chosen, display)
+        all_series = carry.rebase_all(paths, store, kernels, chosen, display, repo=repo)
         return [
             lint.lint(paths, store, series, chosen, display, arch=arch) for series in all_series
         ]

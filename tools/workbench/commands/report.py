@@ -30,7 +30,9 @@ def command(folders: tuple[Path, ...], output: str) -> ExitCode:
     """
     from workbench import atomic, report_html, runs
     from workbench.errors import UsageError
+    from workbench.order import refuse_unwritable
 
+    refuse_unwritable("--output", output)
     paths = Paths.default()
     kept = folders or [file.parent for file in runs.reports(paths)]
     found = [runs.report_of(folder) for folder in kept]
