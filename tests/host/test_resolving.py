@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -89,13 +90,22 @@ def save(toys: ToyKernels, kernel: Kernel, *, merged: bool = False) -> saving.Sa
     return saving.save(bench, kernel, extensions, extensions[-1])
 
 
-def killed_at(toys: ToyKernels, place: str, owner: object, then: Callable[[], object]) -> None:
-    """Run something in a process that is killed by SIGKILL when it calls ``place``."""
+def killed_at(
+    toys: ToyKernels, place: str, owner: object, then: Callable[[], object], nth: int = 1
+) -> None:
+    """Run something in a process that SIGKILL ends when it calls ``place`` the nth time."""
     child = os.fork()
     if child == 0:
         # The parent's lock and its 'git cat-file' are not ours: neither to be used nor ended.
         _kept, toys.store = toys.store, Store.open(toys.paths)
-        setattr(owner, place, lambda *_args: os.kill(os.getpid(), signal.SIGKILL))
+        called, whole = itertools.count(1), getattr(owner, place)
+
+        def calling(*words: object, **named: object) -> object:
+            if next(called) == nth:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(*words, **named)
+
+        setattr(owner, place, calling)
         try:
             then()
         finally:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import filelock
 import pytest
 from test_resolving import (
     BASE,
@@ -18,6 +20,7 @@ from test_resolving import (
     TAG,
     UPSTREAM,
     desk,
+    killed_at,
     opened,
     resolve,
     save,
@@ -25,9 +28,9 @@ from test_resolving import (
 )
 from test_resolving import toys as toys  # noqa: PLC0414 - a fixture
 
-from workbench import patchtext, saving
+from workbench import atomic, cli, journal, patchtext, progress, saving
 from workbench.description import load
-from workbench.errors import UsageError
+from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.extensions import load_extensions, patches_for
 from workbench.gitstore import Store
 from workbench.model import Kernel, KernelTag, PatchState
@@ -38,6 +41,8 @@ from workbench.rebase import rebase
 from workbench.variants import since_for, with_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from toy_kernel import Files, ToyKernels
 
 NEAR: Files = {**BASE, "net/state.c": text(LINES, at28=b"upstream\n")}
@@ -269,6 +274,110 @@ def test_a_patch_is_saved_so_that_it_applies_without_the_extensions_it_does_not_
     assert toys.rebase(kernel).tree == whole.tree
     shutil.rmtree(toys.paths.patches / "a")
     assert toys.outcome(kernel).state is PatchState.CLEAN
+
+
+@pytest.mark.parametrize(
+    ("owner", "place", "nth", "state"),
+    [
+        (atomic, "write", 1, PatchState.REMEMBERED),
+        (journal, "_carry_out", 1, PatchState.CLEAN),
+        (atomic, "write", 2, PatchState.CLEAN),
+        (atomic, "write", 3, PatchState.CLEAN),
+    ],
+    ids=["nothing written", "written down", "before the patch", "before the description"],
+)
+def test_a_save_killed_at_any_write_was_not_begun_or_is_finished_by_who_comes_next(
+    toys: ToyKernels, owner: object, place: str, nth: int, state: PatchState
+) -> None:
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    resolved(toys, kernel)
+    tree = toys.rebase(kernel).tree
+    killed_at(toys, place, owner, lambda: save(toys, kernel), nth)
+    again = toys.rebase(kernel)
+    assert ([each.state for each in again.outcomes], again.tree) == ([state], tree)
+    save(toys, kernel)
+    assert toys.outcome(kernel).state is PatchState.CLEAN
+    names = {name.partition("/")[0] for name in files_of(toys.paths.patches / "e")}
+    assert names == {"0001-x.patch", "extension.toml", "resolutions", "since-v6.12"}
+
+
+def test_what_a_killed_write_left_is_removed_and_a_journal_reaches_no_other_file(
+    toys: ToyKernels,
+) -> None:
+    folder = toys.paths.patches / "e"
+    (folder / ".0001-y.patch.1-abcd").write_bytes(b"half")
+    (folder / ".saving").write_text('{"files": {"0001-y.patch": "bmV3"}}')
+    journal.finish(folder)
+    assert {".saving", ".0001-y.patch.1-abcd"}.isdisjoint(files_of(folder))
+    assert (folder / "0001-y.patch").read_bytes() == b"new"
+    for name in ("../extension.toml", "0001-y/../../x", "/etc/0001-x", "since-v6.12/../../x"):
+        (folder / ".saving").write_text(f'{{"files": {{"{name}": "bmV3"}}}}')
+        with pytest.raises(InfraError, match=r"which no save writes"):
+            load_extensions(toys.paths)
+    (folder / ".saving").write_text("{")
+    with pytest.raises(InfraError, match=r"remove it, and save again"):
+        load_extensions(toys.paths)
+
+
+@pytest.fixture
+def command(
+    toys: ToyKernels, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Return the command line on the toys: exit code, and what it said."""
+    shutil.copy(REPO / "patches" / "kernels.toml", toys.paths.patches)
+    monkeypatch.setattr(Paths, "default", lambda: toys.paths)
+
+    def run(*words: str) -> tuple[int, str]:
+        code = cli.main(list(words))
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    return run
+
+
+def test_what_was_saved_is_told_though_the_next_extension_is_a_fault(
+    toys: ToyKernels, command: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = toys.kernel("v6.12.99", {**UPSTREAM})
+    resolved(toys, kernel)
+    toys.describe("f")
+    toys.patch("f/0001-f.patch", {**BASE}, {**BASE, "net/far.c": b"near\n"})
+    whole = saving.save
+
+    def save_but_f(*words: Any) -> saving.Saved:
+        if words[-1].name == "f":
+            raise InfraError("no more disk")
+        return whole(*words)
+
+    monkeypatch.setattr(saving, "save", save_but_f)
+    code, said = command("save", "v6.12.99")
+    assert code == ExitCode.INFRA
+    assert "since-v6.12/0001-x.patch" in said
+
+
+@pytest.mark.parametrize("verb", ["save", "import"])
+def test_it_waits_for_another_run_that_writes_to_the_patches(
+    toys: ToyKernels,
+    command: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+) -> None:
+    toys.kernel("v6.12.99", {**UPSTREAM})
+    mail = toys.root / "mail"
+    mail.write_text((toys.paths.patches / NAME).read_text().replace("[PATCH 1/9]", "[PATCH]"))
+    other = filelock.FileLock(toys.paths.repo / ".patches.lock")
+    other.acquire()
+    told = []
+
+    class Telling(Silent):
+        def note(self, line: str) -> None:
+            told.append(line)
+            other.release()
+
+    monkeypatch.setattr(progress, "shown", lambda: contextlib.nullcontext(Telling()))
+    words = {"save": ("save", "v6.12.99"), "import": ("import", str(mail), "--into", "e")}
+    command(*words[verb])
+    assert told == [f"waiting for another run that writes to {toys.paths.patches}"]
 
 
 @pytest.mark.real

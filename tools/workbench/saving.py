@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import atomic, patchtext, rebase
+from workbench import journal, patchtext, rebase
 from workbench.description import DESCRIPTION, load
 from workbench.errors import InfraError, UsageError
 from workbench.extensions import patches_for, with_required
@@ -98,7 +98,7 @@ def save(
         new, kept = _placed(draft, kernel, new)
         draft.prove(kernel, series)
     folder = bench.paths.patches / extension.name
-    _write(folder, [*new, *kept])
+    journal.write(folder, _files(folder, [*new, *kept]))
     return Saved(
         extension.name,
         tuple(folder / each.name for each in new),
@@ -116,14 +116,16 @@ class _Draft:
         self._chain = with_required(extensions, extension)
         self._old = extension
         self._new = extension
-        self._copy = folder / extension.name
+        self._copy = folder / "patches" / extension.name
 
     def take(self, new: Sequence[_New]) -> None:
         """Begin again from the extension as it is, with these files."""
         if self._copy.exists():
             shutil.rmtree(self._copy)
         shutil.copytree(self._bench.paths.patches / self._old.name, self._copy)
-        _write(self._copy, new)
+        for name, data in _files(self._copy, new).items():
+            (self._copy / name).parent.mkdir(exist_ok=True)
+            (self._copy / name).write_bytes(data)
         self._new = load(self._copy)
 
     def displaced(self, kernel: Kernel) -> list[Kernel]:
@@ -173,7 +175,7 @@ class _Draft:
         raise InfraError(
             f"the patches as they would be saved do not give the same tree ({told})",
             where=f"{self._new.name} on {kernel.name}",
-            next_step="nothing was written",
+            next_step="nothing of it was written",
         )
 
 
@@ -197,7 +199,7 @@ def _placed(draft: _Draft, kernel: Kernel, new: list[_New]) -> tuple[list[_New],
         if first in displaced:
             raise InfraError(
                 f"what is saved for {kernel.name} would change {first.name}",
-                next_step="nothing was written; write the patches of both by hand",
+                next_step="nothing of it was written; write the patches of both by hand",
             )
     return new, kept
 
@@ -246,8 +248,8 @@ def _written_for(
     return found
 
 
-def _write(folder: Path, new: Sequence[_New]) -> None:
-    """Put patch files and their tables into an extension's folder; the description last."""
+def _files(folder: Path, new: Sequence[_New]) -> dict[str, bytes]:
+    """Return what is to be in an extension's folder: patch files, and the tables for them."""
     where = folder / DESCRIPTION
     text = where.read_text(encoding="utf-8")
     bases = {variant.since: variant.base for variant in load(folder).variants}
@@ -262,8 +264,4 @@ def _write(folder: Path, new: Sequence[_New]) -> None:
         if bases.get(each.since) != each.base:
             text = with_table(text, each.since, each.base)
             bases[each.since] = each.base
-    for each in new:
-        file = folder / each.name
-        file.parent.mkdir(exist_ok=True)
-        atomic.write(file, each.data)
-    atomic.write(where, text.encode())
+    return {each.name: each.data for each in new} | {DESCRIPTION: text.encode()}

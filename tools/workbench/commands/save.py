@@ -31,7 +31,7 @@ def command(*, tag: str, names: tuple[str, ...], merged: bool) -> ExitCode:
     changed, nothing is touched. Exit code 3 when a patch conflicts: its
     extension is then left as it is.
     """
-    from workbench import extensions, progress, saving, source
+    from workbench import extensions, journal, progress, saving, source
     from workbench.gitstore import Store
 
     paths = Paths.default()
@@ -39,17 +39,18 @@ def command(*, tag: str, names: tuple[str, ...], merged: bool) -> ExitCode:
     if names:
         named = {extensions.select(chosen, (name,))[-1].name for name in names}
         chosen = tuple(each for each in chosen if each.name in named)
-    done = []
     with progress.shown() as display:
         kernel = source.obtain(paths, tag, repo=None, progress=display)
-        bench = saving.Bench(paths, Store.open(paths), display, merged)
-        for name in (each.name for each in chosen):
+    done = []
+    for name in (each.name for each in chosen):
+        with progress.shown() as display, journal.held(paths.patches, display):
+            bench = saving.Bench(paths, Store.open(paths), display, merged)
             # Read anew: what was saved for one is what the next one stands on.
             loaded = extensions.load_extensions(paths)
-            extension = next(each for each in loaded if each.name == name)
-            done.append(saving.save(bench, kernel, loaded, extension))
-    for each in done:
-        _show(each, kernel.name)
+            saved = saving.save(bench, kernel, loaded, extensions.find(loaded, name))
+        # Told at once: a fault at the next one does not take this one back.
+        _show(saved, kernel.name)
+        done.append(saved)
     if not any(each.files or each.refused for each in done):
         click.echo(f"{kernel.name}: nothing changed")
     return ExitCode.CONFLICT if any(each.refused for each in done) else ExitCode.GOOD
