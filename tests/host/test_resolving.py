@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from toy_kernel import Files, ToyKernels, WorkTree, numbered
 
-from workbench import cli, saving, smalltree
+from workbench import cli, resolving, saving, smalltree
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.extensions import load_extensions
 from workbench.gitstore import Store
@@ -244,12 +244,16 @@ def test_a_run_killed_while_it_opens_left_nothing_open_and_is_swept_up(toys: Toy
     assert list(toys.paths.resolve.glob("*/.opening-*")) == []
 
 
-@pytest.mark.parametrize("place", ["_remember", "_proven", "close"])
-def test_a_run_killed_while_it_takes_over_is_taken_up_again(toys: ToyKernels, place: str) -> None:
+@pytest.mark.parametrize(
+    ("owner", "place"), [(resolving, "remember_at"), (Desk, "_proven"), (Desk, "close")]
+)
+def test_a_run_killed_while_it_takes_over_is_taken_up_again(
+    toys: ToyKernels, owner: object, place: str
+) -> None:
     kernel = toys.kernel(TAG, {**UPSTREAM})
     found = opened(toys, kernel)
     resolve(found)
-    killed_at(toys, place, Desk, lambda: desk(toys).settle(found, kernel, Silent()))
+    killed_at(toys, place, owner, lambda: desk(toys).settle(found, kernel, Silent()))
     assert desk(toys).opened() == (found,)
     assert desk(toys).settle(found, kernel, Silent()).missing == ()
     assert len(list((toys.paths.patches / "e" / "resolutions").iterdir())) == 1

@@ -27,13 +27,14 @@ from test_resolving import (
     text,
 )
 from test_resolving import toys as toys  # noqa: PLC0414 - a fixture
+from toy_kernel import ToyKernels
 
 from workbench import atomic, cli, journal, patchtext, progress, saving
 from workbench.description import load
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.extensions import load_extensions, patches_for
 from workbench.gitstore import Store
-from workbench.model import Kernel, KernelTag, PatchState
+from workbench.model import Kernel, KernelTag, PatchState, RebasedSeries
 from workbench.patchfile import read_patch
 from workbench.paths import Paths
 from workbench.progress import Silent
@@ -43,7 +44,7 @@ from workbench.variants import since_for, with_table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from toy_kernel import Files, ToyKernels
+    from toy_kernel import Files
 
 NEAR: Files = {**BASE, "net/state.c": text(LINES, at28=b"upstream\n")}
 # What stands behind a hunk's second @@: some of the files were made without .gitattributes.
@@ -378,6 +379,113 @@ def test_it_waits_for_another_run_that_writes_to_the_patches(
     words = {"save": ("save", "v6.12.99"), "import": ("import", str(mail), "--into", "e")}
     command(*words[verb])
     assert told == [f"waiting for another run that writes to {toys.paths.patches}"]
+
+
+@pytest.fixture
+def neighbour(toys: ToyKernels) -> ToyKernels:
+    """Give an extension more, that comes first and changes the line above e's."""
+    toys.describe("a")
+    toys.patch("a/0001-a.patch", {**BASE}, {**BASE, "net/state.c": text(LINES, at29=b"a\n")})
+    return toys
+
+
+def settle_next(toys: ToyKernels, kernel: Kernel, told: str, data: bytes) -> None:
+    """Do what the report says to do next, and nothing else."""
+    series = toys.rebase(kernel)
+    outcome = next(each for each in series.outcomes if not each.state.applies)
+    remedy = outcome.conflicts[0].next_step
+    assert f"run 'kpw resolve {kernel.name} {told}'" in remedy
+    found = opened(toys, kernel, told)
+    resolve(found, data)
+    assert desk(toys).settle(found, kernel, Silent()).missing == ()
+
+
+def fresh(toys: ToyKernels, kernel: Kernel, files: Files) -> RebasedSeries:
+    """Rebase on another machine, with what is in patches/ and nothing else."""
+    other = ToyKernels(toys.root / "fresh")
+    shutil.rmtree(other.paths.patches)
+    shutil.copytree(toys.paths.patches, other.paths.patches)
+    other.kernel("v5.10.262", {**BASE})
+    return other.rebase(other.kernel(kernel.name, {**files}))
+
+
+def test_two_extensions_that_meet_are_resolved_alone_and_together_and_saved(
+    neighbour: ToyKernels,
+) -> None:
+    toys = neighbour
+    files: Files = {**BASE, "net/state.c": text(LINES, at29=b"up 29\n", at30=b"up 30\n")}
+    kernel = toys.kernel(TAG, {**files})
+    settle_next(toys, kernel, "a/0001", text(LINES, at29=b"up 29, a\n", at30=b"up 30\n"))
+    settle_next(toys, kernel, "e/0001", text(LINES, at29=b"up 29\n", at30=b"up 30, e\n"))
+    both = text(LINES, at29=b"up 29, a\n", at30=b"up 30, e\n")
+    settle_next(toys, kernel, "e/0001", both)
+    series = toys.rebase(kernel)
+    assert [each.state for each in series.outcomes] == [PatchState.REMEMBERED] * 2
+    assert toys.content(series.tree, "net/state.c") == both
+    for at in range(2):
+        extensions = load_extensions(toys.paths)
+        bench = saving.Bench(toys.paths, toys.store, Silent())
+        assert len(saving.save(bench, kernel, extensions, extensions[at]).files) == 1
+    again = fresh(toys, kernel, files)
+    assert (again.applies, again.tree) == (True, series.tree)
+    assert [each.patch for each in again.outcomes] == [
+        "since-v6.12/0001-a.patch",
+        "since-v6.12/0001-x.patch",
+    ]
+    assert save(toys, kernel).files == ()
+
+
+def test_a_patch_that_conflicts_with_another_extension_only_is_resolved_on_the_series(
+    neighbour: ToyKernels, command: Callable[..., tuple[int, str]]
+) -> None:
+    toys = neighbour
+    kernel = toys.kernel("v6.12.99", {**BASE})
+    assert [each.state for each in toys.rebase(kernel).outcomes] == [
+        PatchState.CLEAN,
+        PatchState.CONFLICT,
+    ]
+    code, said = command("resolve", "v6.12.99")
+    assert (code, "the work tree stands on the whole series" in said) == (ExitCode.GOOD, True)
+    (found,) = desk(toys).opened()
+    both = text(LINES, at29=b"a\n", at30=b"patched\n")
+    resolve(found, both)
+    assert command("resolve", "--continue")[0] == ExitCode.GOOD
+    series = fresh(toys, kernel, BASE)
+    assert [each.state for each in series.outcomes] == [PatchState.CLEAN, PatchState.REMEMBERED]
+    assert save(toys, kernel) == saving.Saved("e")
+    with pytest.raises(UsageError, match=r"has no conflict \(clean\)"):
+        opened(toys, kernel)
+
+
+def test_what_was_resolved_between_extensions_on_a_younger_kernel_stays_so(
+    neighbour: ToyKernels,
+) -> None:
+    """since-v6.12 speaks for 7.1 too, where the new patch is another patch to be resolved."""
+    toys = neighbour
+    files: Files = {**BASE, "net/state.c": text(LINES, at29=b"up 29\n", at30=b"up 30\n")}
+    kernels = [toys.kernel(TAG, {**files}), toys.kernel("v7.1.13", {**files, "net/new.c": b"\n"})]
+    settle_next(toys, kernels[0], "a/0001", text(LINES, at29=b"up 29, a\n", at30=b"up 30\n"))
+    settle_next(toys, kernels[0], "e/0001", text(LINES, at29=b"up 29\n", at30=b"up 30, e\n"))
+    both = text(LINES, at29=b"up 29, a\n", at30=b"up 30, e\n")
+    settle_next(toys, kernels[0], "e/0001", both)
+    before = [toys.rebase(each).tree for each in kernels]
+    assert save(toys, kernels[0]).files != ()
+    after = [toys.rebase(each) for each in kernels]
+    assert [(each.applies, each.tree) for each in after] == [(True, tree) for tree in before]
+
+
+def test_the_first_conflict_that_can_be_opened_is_opened(
+    toys: ToyKernels, command: Callable[..., tuple[int, str]]
+) -> None:
+    toys.describe("d")
+    toys.patch("d/0001-d.patch", {**BASE}, {**BASE, "net/new.c": b"new\n"})
+    toys.kernel("v6.12.99", {**UPSTREAM, "net/new.c/x": b"a directory\n"})
+    code, said = command("resolve", "v6.12.99")
+    assert (code, "e/0001: x" in said) == (ExitCode.GOOD, True)
+    (found,) = desk(toys).opened()
+    assert found.name == "e/0001"
+    code, said = command("resolve", "v6.12.99", "d/0001")
+    assert (code, "mend the patch itself" in said) == (ExitCode.USAGE, True)
 
 
 @pytest.mark.real

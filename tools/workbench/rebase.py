@@ -127,7 +127,7 @@ class Rebaser:
         )
         del tasks[last + 1 :]
         ported, standoffs = self._ported(kernel, tasks, tell)
-        ref = f"refs/kpw/resolve/{kernel.name}/{self._names[-1]}-{patch.name[:4]}"
+        ref = f"refs/kpw/resolve/{kernel.name}/{tasks[-1].extension.name}-{patch.name[:4]}"
         done = self._written(ref, kernel, tasks, ported)
         return Halted(done, read_patch(patch), standoffs.get(patch))
 

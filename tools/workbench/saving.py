@@ -22,12 +22,13 @@ from workbench.description import DESCRIPTION, load
 from workbench.errors import InfraError, UsageError
 from workbench.extensions import patches_for, with_required
 from workbench.model import KernelTag, PatchState
+from workbench.neighbours import Neighbours
 from workbench.patchfile import parse_patch, read_patch
 from workbench.resolutions import patch_id
 from workbench.variants import since_for, with_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from workbench.declared import Extension
     from workbench.gitstore import Store
@@ -97,8 +98,9 @@ def save(
         draft = _Draft(bench, extensions, extension, Path(name))
         new, kept = _placed(draft, kernel, new)
         draft.prove(kernel, series)
+        resolutions = draft.resolved_beside(kernel)
     folder = bench.paths.patches / extension.name
-    journal.write(folder, _files(folder, [*new, *kept]))
+    journal.write(folder, resolutions | _files(folder, [*new, *kept]))
     return Saved(
         extension.name,
         tuple(folder / each.name for each in new),
@@ -113,10 +115,16 @@ class _Draft:
         self, bench: Bench, extensions: Sequence[Extension], extension: Extension, folder: Path
     ) -> None:
         self._bench = bench
+        self._extensions = extensions
         self._chain = with_required(extensions, extension)
         self._old = extension
         self._new = extension
-        self._copy = folder / "patches" / extension.name
+        self._paths = replace(bench.paths, repo=folder)
+        self._copy = self._paths.patches / extension.name
+        self._paths.patches.mkdir()
+        for entry in bench.paths.patches.iterdir():
+            if entry.name != extension.name:
+                (self._paths.patches / entry.name).symlink_to(entry)
 
     def take(self, new: Sequence[_New]) -> None:
         """Begin again from the extension as it is, with these files."""
@@ -133,16 +141,20 @@ class _Draft:
 
         Those the old patches do not apply to do not count.
         """
-        store = self._bench.store
         found = []
-        for tag in sorted(map(KernelTag.parse, store.tags())):
-            other = store.kernel(str(tag))
-            if other is None or tag == kernel.tag or not self._differs(tag):
-                continue
+        for other in self._others(kernel):
             before = self.rebased(other, self._old)
             if before.applies and before.tree != self.rebased(other, self._new).tree:
                 found.append(other)
         return found
+
+    def _others(self, kernel: Kernel) -> Iterator[Kernel]:
+        """Give the other imported kernels, oldest first, that other files are used for now."""
+        store = self._bench.store
+        for tag in sorted(map(KernelTag.parse, store.tags())):
+            other = store.kernel(str(tag))
+            if other is not None and tag != kernel.tag and self._differs(tag):
+                yield other
 
     def _differs(self, tag: KernelTag) -> bool:
         before, after = (patches_for(each, tag) for each in (self._old, self._new))
@@ -161,6 +173,14 @@ class _Draft:
         chain = (*self._chain[:-1], extension)
         bench = self._bench
         return rebase.rebase(bench.paths, bench.store, kernel, chain, bench.progress)
+
+    def resolved_beside(self, kernel: Kernel) -> dict[str, bytes]:
+        """Return the resolutions the new files need in the whole series, wherever they are used."""
+        after = [self._new if each.name == self._new.name else each for each in self._extensions]
+        bench, name = self._bench, self._old.name
+        beside = Neighbours(self._paths, bench.store, bench.progress, name, self._extensions, after)
+        files = [file for each in (kernel, *self._others(kernel)) for file in beside.keep(each)]
+        return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
 
     def prove(self, kernel: Kernel, series: RebasedSeries) -> None:
         """See that the new files give the same tree, and that none needs a resolution any more."""

@@ -30,8 +30,10 @@ def command(*, tag: str, patch: str, settle: bool, abort: bool) -> ExitCode:
     The work tree has just the files in conflict, in git's usual state: edit
     them or run 'git mergetool', 'git add' them, then say --continue. The
     resolution is kept in patches/EXT/resolutions, and 'kpw rebase' uses it
-    wherever the same conflict comes up. Without EXT/NUMBER the first conflict
-    is opened; without words, what is open is listed. Exit code 3 when
+    wherever the same conflict comes up. The work tree stands on the extension
+    and what it requires; a patch that conflicts with other extensions only is
+    resolved on the whole series. Without EXT/NUMBER the first conflict that
+    can be is opened; without words, what is open is listed. Exit code 3 when
     --continue finds something that is not settled.
     """
     from workbench import extensions, progress
@@ -49,11 +51,10 @@ def command(*, tag: str, patch: str, settle: bool, abort: bool) -> ExitCode:
             found = _the_one(desk, tag, patch)
             return _abort(desk, found) if abort else _settle(paths, desk, found, display)
         kernel = _kernel(paths, tag, display)
-        wanted = patch or _first(paths, kernel, display)
-        extension, file = desk.find(wanted, kernel)
-        name = f"{extension.name}/{file.name[:4]}"
-        opened = desk.opened(kernel.name, name)
-        found = opened[0] if opened else desk.open(kernel, extension, file, display)
+        if patch:
+            found = _open(desk, kernel, patch, display)
+        else:
+            found = _open_first(paths, desk, kernel, display)
     return _show(found)
 
 
@@ -63,18 +64,30 @@ def _kernel(paths: Paths, tag: str, display: Progress) -> Kernel:
     return source.obtain(paths, tag, repo=None, progress=display)
 
 
-def _first(paths: Paths, kernel: Kernel, display: Progress) -> str:
-    """Name the first patch that conflicts."""
+def _open(desk: Desk, kernel: Kernel, word: str, display: Progress) -> Open:
+    extension, file = desk.find(word, kernel)
+    opened = desk.opened(kernel.name, f"{extension.name}/{file.name[:4]}")
+    return opened[0] if opened else desk.open(kernel, extension, file, display)
+
+
+def _open_first(paths: Paths, desk: Desk, kernel: Kernel, display: Progress) -> Open:
+    """Open the first patch that conflicts and can be opened."""
     from workbench import extensions, rebase
     from workbench.gitstore import Store
     from workbench.model import PatchState
 
     loaded = extensions.load_extensions(paths)
     series = rebase.rebase(paths, Store.open(paths), kernel, loaded, display)
+    refused: UsageError | None = None
     for outcome in series.outcomes:
         if outcome.state is PatchState.CONFLICT and outcome.patch.endswith(".patch"):
-            return f"{outcome.extension}/{outcome.patch}"
-    raise UsageError(f"no patch conflicts on {kernel.name}", next_step="see 'kpw rebase'")
+            try:
+                return _open(desk, kernel, f"{outcome.extension}/{outcome.patch}", display)
+            except UsageError as error:
+                refused = refused or error
+    raise refused or UsageError(
+        f"no patch conflicts on {kernel.name}", next_step="see 'kpw rebase'"
+    )
 
 
 def _the_one(desk: Desk, tag: str, patch: str) -> Open:
@@ -109,6 +122,8 @@ def _show(found: Open) -> ExitCode:
     click.echo(f"{found.kernel} {found.name}: {found.subject}")
     for path, kind in found.conflicts:
         click.echo(f"  {path}: {kind if path in left else 'settled'}")
+    if found.beside:
+        click.echo("  it conflicts with other extensions: the work tree stands on the whole series")
     click.echo(f"  {count - len(left)} of {count} settled; work tree: {found.tree.folder}")
     place = shlex.quote(str(found.tree.folder))
     if left:
