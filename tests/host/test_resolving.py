@@ -412,3 +412,31 @@ def test_a_state_that_cannot_be_read_says_what_to_remove(toys: ToyKernels) -> No
     (found.folder / "state.json").write_text("{")
     with pytest.raises(InfraError, match=rf"remove {found.folder}"):
         desk(toys).opened()
+
+
+def refs(toys: ToyKernels) -> list[str]:
+    return toys.store.git("for-each-ref", "--format=%(refname)", "refs/kpw/resolve").splitlines()
+
+
+def test_what_another_run_opened_or_closed_meanwhile_is_open_or_told(toys: ToyKernels) -> None:
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    found = opened(toys, kernel)
+    resolve(found)
+    assert opened(toys, kernel) == found
+    assert found.tree.unsettled() == ()
+    desk(toys).close(found)
+    with pytest.raises(UsageError, match=r"another run settled e/0001 on v6.12.107, or gave it up"):
+        desk(toys).close(found)
+
+
+def test_a_ref_keeps_what_a_work_tree_stands_on_just_while_it_is_open(toys: ToyKernels) -> None:
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    with pytest.raises(UsageError, match=r"has no conflict"):
+        opened(toys, toys.kernel("v6.12.108", {**BASE}))
+    assert refs(toys) == []
+    found = opened(toys, kernel)
+    assert refs(toys) == [f"refs/kpw/resolve/{TAG}/e-0001"]
+    assert toys.store.git("rev-parse", *refs(toys)) == found.commit
+    resolve(found)
+    desk(toys).settle(found, kernel, Silent())
+    assert refs(toys) == []

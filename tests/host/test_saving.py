@@ -16,6 +16,7 @@ from test_resolving import (
     BOTH,
     LINES,
     NAME,
+    OTHER,
     PATCHED,
     TAG,
     UPSTREAM,
@@ -27,7 +28,7 @@ from test_resolving import (
     text,
 )
 from test_resolving import toys as toys  # noqa: PLC0414 - a fixture
-from toy_kernel import ToyKernels
+from toy_kernel import ToyKernels, makefile
 
 from workbench import atomic, cli, journal, patchtext, progress, saving
 from workbench.description import load
@@ -486,6 +487,89 @@ def test_the_first_conflict_that_can_be_opened_is_opened(
     assert found.name == "e/0001"
     code, said = command("resolve", "v6.12.99", "d/0001")
     assert (code, "mend the patch itself" in said) == (ExitCode.USAGE, True)
+
+
+def own_kernel(toys: ToyKernels, **changes: str) -> Path:
+    """Give a repository with 6.12.99 and a branch on it that changes files (by their stem)."""
+    work_tree = toys.work_tree(toys.kernel("v6.12.99", {**UPSTREAM}))
+    work_tree.git("checkout", "-q", "-b", "mine")
+    for stem, words in changes.items():
+        (file,) = work_tree.folder.rglob(f"{stem}*")
+        file.write_bytes(makefile(words) if stem == "Makefile" else words.encode())
+    identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+    work_tree.git(*identity, "commit", "-q", "-a", "--allow-empty", "-m", "mine")
+    return work_tree.folder
+
+
+def test_a_kernel_of_the_user_s_own_is_carried_from_its_conflict_to_the_saved_patch(
+    toys: ToyKernels, command: Callable[..., tuple[int, str]]
+) -> None:
+    repo = own_kernel(toys, far="mine")
+    code, said = command("resolve", "--repo", str(repo), "mine", "E/0001")
+    assert code == ExitCode.GOOD, said
+    (found,) = desk(toys).opened()
+    resolve(found)
+    (again,) = re.findall(r"then: kpw (resolve mine\+[0-9a-f]{12} e/0001 --continue)", said)
+    assert command("resolve", found.kernel, "E/since-v6.12/0001-x.patch")[0] == ExitCode.GOOD
+    code, said = command(*again.replace("e/0001", "E/0001-x.patch").split())
+    assert code == ExitCode.GOOD, said
+    (kpw_save,) = re.findall(r"kpw (save mine\+\S+ e)", said)
+    code, said = command(*kpw_save.split())
+    assert code == ExitCode.GOOD, said
+    (variant,) = load(toys.paths.patches / "e").variants
+    assert (str(variant.since), str(variant.base)) == ("v6.12", "v6.12.99")
+    assert toys.outcome(found_kernel(toys, found.kernel)).state is PatchState.CLEAN
+    assert toys.outcome(found_kernel(toys, "v6.12.99")).state is PatchState.CLEAN
+
+
+def found_kernel(toys: ToyKernels, name: str) -> Kernel:
+    kernel = toys.store.kernel(name)
+    assert kernel is not None
+    return kernel
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"other": text(OTHER, at30=b"mine\n").decode()},
+            "its net/other.c is not that of v6.12.99",
+        ),
+        ({"Makefile": "v6.12.98"}, "run 'kpw fetch v6.12.98'"),
+    ],
+    ids=["its own file", "its release is not here"],
+)
+def test_a_base_that_nobody_would_find_again_is_not_written(
+    toys: ToyKernels,
+    command: Callable[..., tuple[int, str]],
+    changes: dict[str, str],
+    told: str,
+) -> None:
+    repo = own_kernel(toys, **changes)
+    assert command("resolve", "--repo", str(repo), "mine")[0] == ExitCode.GOOD
+    (found,) = desk(toys).opened()
+    resolve(found)
+    assert command("resolve", "--continue")[0] == ExitCode.GOOD
+    before = files_of(toys.paths.patches)
+    code, said = command("save", "--repo", str(repo), "mine")
+    assert (code, told in said) == (ExitCode.USAGE, True), said
+    assert files_of(toys.paths.patches) == before
+
+
+def test_a_conflict_that_is_not_open_is_told(
+    toys: ToyKernels, command: Callable[..., tuple[int, str]]
+) -> None:
+    opened(toys, toys.kernel("v6.12.99", {**UPSTREAM}))
+    for words, told in (
+        (("v6.12.98",), "no such conflict is open"),
+        (("v6.12.9x",), "did you mean 'v6.12.9"),
+        (("v6.12.99", "e/0002"), "no such conflict is open"),
+        (("v6.12.99", "g/0001"), "there is no extension 'g'"),
+    ):
+        code, said = command("resolve", *words, "--abort")
+        assert (code, told in said) == (ExitCode.USAGE, True), said
+    assert command("resolve", "--repo", str(toys.root))[0] == ExitCode.USAGE
+    assert command("resolve", "6.12.99", "E/1", "--abort")[0] == ExitCode.GOOD
 
 
 @pytest.mark.real

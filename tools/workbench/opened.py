@@ -94,6 +94,11 @@ def sweep(root: Path) -> None:
         shutil.rmtree(stale)
 
 
+def ref_name(folder: Path) -> str:
+    """Return the ref that keeps what a work tree stands on in the store while it is open."""
+    return f"refs/kpw/resolve/{folder.parent.name}/{folder.name}"
+
+
 def remove(found: Open) -> None:
     """Take one away: by one rename, and then at leisure."""
     done = found.folder.with_name(f".done-{secrets.token_hex(4)}")

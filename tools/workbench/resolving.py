@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from workbench import opened
+from workbench import kernelnames, opened
 from workbench.description import RESOLUTIONS, patch_number
 from workbench.errors import InfraError, UsageError
-from workbench.extensions import patches_for, select
+from workbench.extensions import find, patches_for, select
 from workbench.growing import GrowingTree
 from workbench.model import PatchState
 from workbench.rebase import Halted, halt_at
@@ -66,13 +66,10 @@ class Desk:
         self._extensions = extensions
 
     def find(self, word: str, kernel: Kernel) -> tuple[Extension, Path]:
-        """Find the patch a user names as ``EXT/0001``; UsageError when there is none."""
-        match = _PLACE.fullmatch(word)
-        if match is None:
-            raise UsageError(f"{word!r} is no patch", next_step="write it like spi-timeout/0001")
-        extension = select(self._extensions, (match[1],))[-1]
+        """Find the patch a user names, as :meth:`find_open` does; UsageError when there is none."""
+        name, number = _parsed(word)
+        extension = find(self._extensions, name)
         files = {patch_number(path): path for path, _ in patches_for(extension, kernel.tag)}
-        number = match[2].zfill(4)
         if number not in files:
             known = ", ".join(files) or "none"
             raise UsageError(
@@ -80,6 +77,22 @@ class Desk:
                 next_step=f"there are: {known}",
             )
         return extension, files[number]
+
+    def find_open(self, tag: str, word: str) -> tuple[Open, ...]:
+        """Return what is open of a kernel and a patch (empty: of all), as a user spells them.
+
+        The patch is ``EXT/0001``: name or id of the extension, and the number
+        or the file's name.
+        """
+        found = [
+            each for each in self.opened() if not tag or kernelnames.is_meant(tag, each.kernel)
+        ]
+        if word:
+            name, number = _parsed(word)
+            if name not in {each.extension for each in found}:
+                name = find(self._extensions, name).name
+            found = [each for each in found if each.name == f"{name}/{number}"]
+        return tuple(found)
 
     def opened(self, kernel: str = "", name: str = "") -> tuple[Open, ...]:
         """Return what is open, of one kernel or patch where they are named."""
@@ -117,10 +130,13 @@ class Desk:
             beside,
         )
         final = self._paths.resolve / kernel.name / f"{extension.name}-{number}"
-        with self._held(), opened.appearing(final, state) as place:
-            message = halted.patch.mail.message
-            SmallTree.lay_out(self._store, place, state.commit, standoff, message)
-        return opened.read(final)
+        with self._held():
+            if not final.exists():  # another run may have been faster
+                with opened.appearing(final, state) as place:
+                    message = halted.patch.mail.message
+                    SmallTree.lay_out(self._store, place, state.commit, standoff, message)
+                self._store.update_ref(opened.ref_name(final), state.commit)
+            return opened.read(final)
 
     def settle(self, found: Open, kernel: Kernel, progress: Progress) -> Settled:
         """Take the resolution over, when all is settled, and close the work tree.
@@ -155,6 +171,14 @@ class Desk:
     def close(self, found: Open) -> None:
         """Give the work tree up: it goes, and with it what was done there."""
         with self._held():
+            if not found.folder.exists():
+                raise UsageError(
+                    f"another run settled {found.name} on {found.kernel}, or gave it up",
+                    where=str(found.folder),
+                    next_step="'kpw resolve' lists what is open",
+                )
+            with self._store.writing():
+                self._store.git("update-ref", "-d", opened.ref_name(found.folder))
             opened.remove(found)
 
     def _take(self, found: Open, files: dict[str, Entry | None]) -> None:
@@ -198,6 +222,14 @@ class Desk:
         with filelock.FileLock(root / "lock"):
             opened.sweep(root)
             yield
+
+
+def _parsed(word: str) -> tuple[str, str]:
+    """Return the extension and the number in a patch's name."""
+    match = _PLACE.fullmatch(word)
+    if match is None:
+        raise UsageError(f"{word!r} is no patch", next_step="write it like spi-timeout/0001")
+    return match[1], match[2].zfill(4)
 
 
 def _missing(found: Open, files: dict[str, Entry | None]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import journal, patchtext, rebase
+from workbench import journal, kernelnames, patchtext, rebase
 from workbench.description import DESCRIPTION, load
 from workbench.errors import InfraError, UsageError
 from workbench.extensions import patches_for, with_required
@@ -83,7 +83,8 @@ def save(
     """Write one extension's patches for a kernel back; ``extensions`` are all there are.
 
     The patches are those of the extension on what it requires, without the
-    rest of the series: a patch file has to apply without it.
+    rest of the series: a patch file has to apply without it. For a kernel of
+    the user's own they are those for the release it has the files from.
     """
     if extension.base is None or not patches_for(extension, kernel.tag):
         return Saved(extension.name)
@@ -94,6 +95,10 @@ def save(
     new = _changed(bench, kernel, extension, series)
     if not new:
         return Saved(extension.name)
+    names = bench.store.git("diff-tree", "-r", "-z", "--name-only", kernel.tree, series.tree)
+    release = kernelnames.release_of(bench.paths, kernel, filter(None, names.split("\0")))
+    if release.name != kernel.name:
+        return save(bench, release, extensions, extension)
     with tempfile.TemporaryDirectory(prefix="kpw-save-") as name:
         draft = _Draft(bench, extensions, extension, Path(name))
         new, kept = _placed(draft, kernel, new)

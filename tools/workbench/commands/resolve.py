@@ -13,6 +13,8 @@ from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workbench.model import Kernel
     from workbench.opened import Open
     from workbench.progress import Progress
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 @click.command("resolve", short_help="Settle a conflict in a small work tree.")
 @options.optional_tag_argument
 @click.argument("patch", metavar="[EXT/NUMBER]", required=False, default="")
+@options.repo_option
 @click.option("--continue", "settle", is_flag=True, help="All is settled: take it over.")
 @click.option("--abort", "abort", is_flag=True, help="Give it up; the work tree goes.")
-def command(*, tag: str, patch: str, settle: bool, abort: bool) -> ExitCode:
+def command(*, tag: str, patch: str, repo: Path | None, settle: bool, abort: bool) -> ExitCode:
     """Open the conflict of a patch on kernel TAG: 'kpw resolve v7.1.13 ha-clusterip/0001'.
 
     The work tree has just the files in conflict, in git's usual state: edit
@@ -36,10 +39,12 @@ def command(*, tag: str, patch: str, settle: bool, abort: bool) -> ExitCode:
     can be is opened; without words, what is open is listed. Exit code 3 when
     --continue finds something that is not settled.
     """
-    from workbench import extensions, progress
+    from workbench import extensions, progress, source
     from workbench.gitstore import Store
     from workbench.resolving import Desk
 
+    if repo is not None and not tag:
+        raise UsageError("--repo needs a kernel", next_step="write it as TAG")
     if settle and abort:
         raise UsageError("--continue and --abort are two different things")
     paths = Paths.default()
@@ -47,8 +52,10 @@ def command(*, tag: str, patch: str, settle: bool, abort: bool) -> ExitCode:
     if not (tag or settle or abort):
         return _list(desk.opened())
     with progress.shown() as display:
+        if repo is not None:
+            tag = source.obtain(paths, tag, repo=repo, progress=display).name
         if settle or abort:
-            found = _the_one(desk, tag, patch)
+            found = _the_one(paths, desk, tag, patch)
             return _abort(desk, found) if abort else _settle(paths, desk, found, display)
         kernel = _kernel(paths, tag, display)
         if patch:
@@ -90,21 +97,18 @@ def _open_first(paths: Paths, desk: Desk, kernel: Kernel, display: Progress) -> 
     )
 
 
-def _the_one(desk: Desk, tag: str, patch: str) -> Open:
+def _the_one(paths: Paths, desk: Desk, tag: str, patch: str) -> Open:
     """Find the open conflict that is meant; UsageError unless there is just one."""
-    from workbench.model import KernelTag
+    from workbench import kernelnames
 
-    opened = desk.opened(str(KernelTag.parse(tag)) if tag else "")
-    if patch:
-        extension, _, number = patch.partition("/")
-        known = {(each.extension, each.number.lstrip("0")): each for each in opened}
-        found = known.get((extension, number[:4].lstrip("0")))
-        opened = (found,) if found else ()
+    opened = desk.find_open(tag, patch)
     if len(opened) == 1:
         return opened[0]
     words = ", ".join(f"'{each.kernel} {each.name}'" for each in opened)
     if opened:
         raise UsageError("several conflicts are open", next_step=f"say which: {words}")
+    if tag:
+        kernelnames.here(paths, tag)  # a name that none could have is told as such
     raise UsageError("no such conflict is open", next_step="'kpw resolve' lists what is")
 
 

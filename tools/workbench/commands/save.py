@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 @click.command("save", short_help="Write the patches that changed back, for a kernel.")
 @options.tag_argument
 @options.extensions_argument
+@options.repo_option
 @click.option("--merged", is_flag=True, help="Also what a 3-way merge changed by itself.")
-def command(*, tag: str, names: tuple[str, ...], merged: bool) -> ExitCode:
+def command(*, tag: str, names: tuple[str, ...], repo: Path | None, merged: bool) -> ExitCode:
     """Write the patches of each EXT (none: all) that changed on kernel TAG into patches/.
 
     A patch goes into the folder since-… that speaks for TAG, and its table
@@ -37,10 +38,10 @@ def command(*, tag: str, names: tuple[str, ...], merged: bool) -> ExitCode:
     paths = Paths.default()
     chosen = extensions.select(extensions.load_extensions(paths), names)
     if names:
-        named = {extensions.select(chosen, (name,))[-1].name for name in names}
+        named = {extensions.find(chosen, name).name for name in names}
         chosen = tuple(each for each in chosen if each.name in named)
     with progress.shown() as display:
-        kernel = source.obtain(paths, tag, repo=None, progress=display)
+        kernel = source.obtain(paths, tag, repo=repo, progress=display)
     done = []
     for name in (each.name for each in chosen):
         with progress.shown() as display, journal.held(paths.patches, display):
