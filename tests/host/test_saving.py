@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -39,6 +40,7 @@ from workbench.model import Kernel, KernelTag, PatchState, RebasedSeries
 from workbench.patchfile import read_patch
 from workbench.paths import Paths
 from workbench.progress import Silent
+from workbench.prove import ProofState
 from workbench.rebase import rebase
 from workbench.variants import since_for, with_table
 
@@ -570,6 +572,108 @@ def test_a_conflict_that_is_not_open_is_told(
         assert (code, told in said) == (ExitCode.USAGE, True), said
     assert command("resolve", "--repo", str(toys.root))[0] == ExitCode.USAGE
     assert command("resolve", "6.12.99", "E/1", "--abort")[0] == ExitCode.GOOD
+
+
+def document(said: str) -> dict[str, Any]:
+    """Read what came on stdout; what came on stderr is behind it."""
+    data: dict[str, Any]
+    data, _ = json.JSONDecoder().raw_decode(said)
+    return data
+
+
+def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
+    toys: ToyKernels, command: Callable[..., tuple[int, str]]
+) -> None:
+    kernel = toys.kernel("v6.12.99", {**UPSTREAM})
+    resolved(toys, kernel)
+    before = files_of(toys.paths.patches)
+    code, said = command("save", "v6.12.99", "--dry-run")
+    assert (code, files_of(toys.paths.patches)) == (ExitCode.GOOD, before)
+    assert re.search(r"^v6\.12\.99: would write .*since-v6\.12/0001-x\.patch", said, re.MULTILINE)
+    assert "next:" not in said
+    told = document(command("save", "v6.12.99", "--dry-run", "--json")[1])
+    assert files_of(toys.paths.patches) == before
+    assert told == {
+        "kpw": 1,
+        "exit_code": 0,
+        "kernel": "v6.12.99",
+        "dry_run": True,
+        "extensions": [
+            {
+                "extension": "e",
+                "written": ["e/since-v6.12/0001-x.patch"],
+                "kept": [],
+                "resolutions": [],
+                "unconfirmed": ["e/since-v6.12/0001-x.patch"],
+                "refused": [],
+            }
+        ],
+    }
+    assert document(command("save", "v6.12.99", "--json")[1]) == told | {"dry_run": False}
+    assert toys.outcome(kernel).state is PatchState.CLEAN
+
+
+def test_resolve_says_as_json_what_is_open_and_what_is_missing(
+    toys: ToyKernels, command: Callable[..., tuple[int, str]]
+) -> None:
+    def told(*words: str) -> dict[str, Any]:
+        code, said = command("resolve", *words, "--json")
+        data = document(said)
+        assert (data.pop("kpw"), data.pop("exit_code")) == (1, code)
+        return data
+
+    toys.kernel("v6.12.99", {**UPSTREAM})
+    assert told() == {"open": []}
+    command("resolve", "v6.12.99")
+    (found,) = desk(toys).opened()
+    conflict = {"path": "net/state.c", "kind": dict(found.conflicts)["net/state.c"]}
+    wanted = {
+        "kernel": "v6.12.99",
+        "patch": "e/0001",
+        "subject": "x",
+        "whole_series": False,
+        "tree": str(found.tree.folder),
+        "conflicts": [conflict | {"settled": False}],
+    }
+    assert told() == {"open": [wanted]}
+    names = {"kernel": "v6.12.99", "patch": "e/0001"}
+    missing = ["net/state.c: not settled, 'git add' (or 'git rm') it"]
+    assert told("--continue") == names | {"resolved": False, "missing": missing}
+    resolve(found)
+    assert told() == {"open": [wanted | {"conflicts": [conflict | {"settled": True}]}]}
+    assert told("--abort") == names | {"given_up": True}
+    command("resolve", "v6.12.99")
+    resolve(found)
+    assert told("--continue") == names | {"resolved": True, "missing": []}
+
+
+@pytest.mark.parametrize("with_run", [False, True])
+def test_a_resolution_that_no_selftest_confirmed_is_saved_with_a_note(
+    toys: ToyKernels, command: Callable[..., tuple[int, str]], *, with_run: bool
+) -> None:
+    kernel = toys.kernel("v6.12.99", {**UPSTREAM})
+    resolved(toys, kernel)
+    proven(toys, toys.rebase(kernel), ProofState.RED if with_run else "green without it")
+    _, said = command("save", "v6.12.99")
+    note = "0001-x.patch, whose resolution no selftest confirmed yet\n"
+    assert (note in said) is not with_run
+    assert ("next: kpw prove v6.12.99 --only e" in said) is not with_run
+
+
+def proven(toys: ToyKernels, series: RebasedSeries, proof: str) -> None:
+    """Leave the report of a green run of a series, with one proof of e."""
+    cell = {"extension": "e", "state": "green", "proofs": [{"state": proof}]}
+    trial = {
+        "kernel": series.kernel.name,
+        "commit": series.kernel.commit,
+        "flavour": "plain",
+        "arch": "x86_64",
+        "patches": [{"commit": each.commit} for each in series.outcomes],
+        "cells": [cell],
+    }
+    kept = toys.paths.runs / "20261123-000000-1" / "report.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(json.dumps({"started": "today", "trials": [trial]}))
 
 
 @pytest.mark.real

@@ -39,12 +39,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench:
-    """What saving works with; ``merged`` asks for what 3-way merges changed, too."""
+    """What saving works with.
+
+    ``merged`` asks for what 3-way merges changed, too; ``dry_run`` writes
+    nothing of what it tells.
+    """
 
     paths: Paths
     store: Store
     progress: Progress
     merged: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,18 @@ class Saved:
     """What became of one extension.
 
     ``files`` were written, ``kept`` are the old patches in folders of their
-    own, for kernels that would get the new ones otherwise. ``refused`` are
-    the patches that do not apply: nothing is written then.
+    own, for kernels that would get the new ones otherwise, ``resolutions``
+    those that the new ones need beside other extensions. ``resolved`` names
+    the files that were in by a resolution, with the commits of the old ones:
+    a run that proved one of them has confirmed it. ``refused`` are the
+    patches that do not apply: nothing is written then.
     """
 
     extension: str
     files: tuple[Path, ...] = ()
     kept: tuple[Path, ...] = ()
+    resolutions: tuple[Path, ...] = ()
+    resolved: tuple[tuple[Path, tuple[str, ...]], ...] = ()
     refused: tuple[PatchOutcome, ...] = ()
 
 
@@ -104,12 +114,32 @@ def save(
         new, kept = _placed(draft, kernel, new)
         draft.prove(kernel, series)
         resolutions = draft.resolved_beside(kernel)
+    whole = rebase.rebase(bench.paths, bench.store, kernel, extensions, bench.progress)
     folder = bench.paths.patches / extension.name
-    journal.write(folder, resolutions | _files(folder, [*new, *kept]))
+    files = _files(folder, [*new, *kept])
+    if not bench.dry_run:
+        journal.write(folder, resolutions | files)
     return Saved(
         extension.name,
         tuple(folder / each.name for each in new),
         tuple(folder / each.name for each in kept),
+        tuple(folder / name for name in resolutions),
+        _resolved(folder, extension, new, (series, whole)),
+    )
+
+
+def _resolved(
+    folder: Path, extension: Extension, new: Sequence[_New], ported: Sequence[RebasedSeries]
+) -> tuple[tuple[Path, tuple[str, ...]], ...]:
+    """Return the files that were in by a resolution, with the commits they came out as."""
+    outcomes: dict[str, list[PatchOutcome]] = {}
+    for outcome in (each for series in ported for each in series.outcomes):
+        if outcome.extension == extension.name:
+            outcomes.setdefault(outcome.patch.rpartition("/")[2], []).append(outcome)
+    return tuple(
+        (folder / each.name, tuple(one.commit for one in found if one.commit))
+        for each in new
+        if (found := outcomes[each.path.name])[0].state is PatchState.REMEMBERED
     )
 
 
