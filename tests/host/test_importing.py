@@ -89,7 +89,8 @@ class Inbox:
         return {path.name: (path.read_bytes(), path.stat().st_ino) for path in files}
 
     def entries(self) -> set[str]:
-        return {path.name for path in (*self.patches.iterdir(), *self.patches.parent.iterdir())}
+        found = {path.name for path in (*self.patches.iterdir(), *self.patches.parent.iterdir())}
+        return found - {".patches.lock"}
 
     def repo(self) -> WorkTree:
         """Make a repository of the user's with the kernel's tag and both patches on it."""

@@ -234,3 +234,10 @@ def test_sides_are_the_text_as_the_hunks_expect_and_leave_it(
     text_now: bytes, hunks: list[Hunk], wanted: tuple[bytes, bytes]
 ) -> None:
     assert sides(text_now, hunks) == wanted
+
+
+def test_what_a_killed_run_left_beside_them_is_no_resolution(known: ToyKernels) -> None:
+    kernel = known.kernel(TAG, {**UPSTREAM})
+    file = resolution(known)
+    file.with_name(f".{file.name}.12-abcd").write_bytes(b"half of it")
+    assert known.outcome(kernel).state is PatchState.REMEMBERED

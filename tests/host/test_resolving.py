@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from toy_kernel import Files, ToyKernels, WorkTree, numbered
 
-from workbench import cli, saving, smalltree
+from workbench import cli, resolving, saving, smalltree
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.extensions import load_extensions
 from workbench.gitstore import Store
@@ -89,13 +90,22 @@ def save(toys: ToyKernels, kernel: Kernel, *, merged: bool = False) -> saving.Sa
     return saving.save(bench, kernel, extensions, extensions[-1])
 
 
-def killed_at(toys: ToyKernels, place: str, owner: object, then: Callable[[], object]) -> None:
-    """Run something in a process that is killed by SIGKILL when it calls ``place``."""
+def killed_at(
+    toys: ToyKernels, place: str, owner: object, then: Callable[[], object], nth: int = 1
+) -> None:
+    """Run something in a process that SIGKILL ends when it calls ``place`` the nth time."""
     child = os.fork()
     if child == 0:
         # The parent's lock and its 'git cat-file' are not ours: neither to be used nor ended.
         _kept, toys.store = toys.store, Store.open(toys.paths)
-        setattr(owner, place, lambda *_args: os.kill(os.getpid(), signal.SIGKILL))
+        called, whole = itertools.count(1), getattr(owner, place)
+
+        def calling(*words: object, **named: object) -> object:
+            if next(called) == nth:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(*words, **named)
+
+        setattr(owner, place, calling)
         try:
             then()
         finally:
@@ -234,12 +244,16 @@ def test_a_run_killed_while_it_opens_left_nothing_open_and_is_swept_up(toys: Toy
     assert list(toys.paths.resolve.glob("*/.opening-*")) == []
 
 
-@pytest.mark.parametrize("place", ["_remember", "_proven", "close"])
-def test_a_run_killed_while_it_takes_over_is_taken_up_again(toys: ToyKernels, place: str) -> None:
+@pytest.mark.parametrize(
+    ("owner", "place"), [(resolving, "remember_at"), (Desk, "_proven"), (Desk, "close")]
+)
+def test_a_run_killed_while_it_takes_over_is_taken_up_again(
+    toys: ToyKernels, owner: object, place: str
+) -> None:
     kernel = toys.kernel(TAG, {**UPSTREAM})
     found = opened(toys, kernel)
     resolve(found)
-    killed_at(toys, place, Desk, lambda: desk(toys).settle(found, kernel, Silent()))
+    killed_at(toys, place, owner, lambda: desk(toys).settle(found, kernel, Silent()))
     assert desk(toys).opened() == (found,)
     assert desk(toys).settle(found, kernel, Silent()).missing == ()
     assert len(list((toys.paths.patches / "e" / "resolutions").iterdir())) == 1
@@ -398,3 +412,31 @@ def test_a_state_that_cannot_be_read_says_what_to_remove(toys: ToyKernels) -> No
     (found.folder / "state.json").write_text("{")
     with pytest.raises(InfraError, match=rf"remove {found.folder}"):
         desk(toys).opened()
+
+
+def refs(toys: ToyKernels) -> list[str]:
+    return toys.store.git("for-each-ref", "--format=%(refname)", "refs/kpw/resolve").splitlines()
+
+
+def test_what_another_run_opened_or_closed_meanwhile_is_open_or_told(toys: ToyKernels) -> None:
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    found = opened(toys, kernel)
+    resolve(found)
+    assert opened(toys, kernel) == found
+    assert found.tree.unsettled() == ()
+    desk(toys).close(found)
+    with pytest.raises(UsageError, match=r"another run settled e/0001 on v6.12.107, or gave it up"):
+        desk(toys).close(found)
+
+
+def test_a_ref_keeps_what_a_work_tree_stands_on_just_while_it_is_open(toys: ToyKernels) -> None:
+    kernel = toys.kernel(TAG, {**UPSTREAM})
+    with pytest.raises(UsageError, match=r"has no conflict"):
+        opened(toys, toys.kernel("v6.12.108", {**BASE}))
+    assert refs(toys) == []
+    found = opened(toys, kernel)
+    assert refs(toys) == [f"refs/kpw/resolve/{TAG}/e-0001"]
+    assert toys.store.git("rev-parse", *refs(toys)) == found.commit
+    resolve(found)
+    desk(toys).settle(found, kernel, Silent())
+    assert refs(toys) == []

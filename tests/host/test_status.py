@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING
 import pytest
 from toy_kernel import ToyKernels, numbered
 
-from workbench import build, cli, fragments, kernelcache, report_json, report_status, runs, status
+from workbench import (
+    build,
+    cli,
+    fragments,
+    kernelcache,
+    process,
+    report_json,
+    report_status,
+    runs,
+    status,
+)
 from workbench.errors import ExitCode, UsageError
 from workbench.extensions import load_extensions, select
 from workbench.model import BuildFailure, BuiltKernel, SelftestResult, TestKind
@@ -23,6 +33,7 @@ from workbench.paths import Paths
 from workbench.progress import Silent
 from workbench.prove import Proof, ProofState
 from workbench.rebase import rebase
+from workbench.resolving import Desk as ResolveDesk
 from workbench.status import Applies, Builds, Proven, Question
 from workbench.verdict import Cell, CellState, RunReport, Trial
 
@@ -363,3 +374,23 @@ def test_check_is_1_until_all_is_proven(
     capsys.readouterr()
     assert cli.main(["status", OLD, "--flavour", "debgu"]) == ExitCode.USAGE
     assert "did you mean 'debug'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("kernel")
+def test_a_patch_by_a_resolution_that_nothing_confirmed_is_not_told_as_one_that_applies(
+    desk: Desk,
+) -> None:
+    young = desk.toys.kernel("v6.12.40", with_line("f", b"upstream\n"))
+    bench = ResolveDesk(desk.paths, desk.toys.store, load_extensions(desk.paths))
+    found = bench.open(young, *bench.find("alpha/0001", young), Silent())
+    (found.tree.folder / "f").write_bytes(b"".join(numbered("f", 40)) + b"resolved\n")
+    process.run(["git", "-C", found.tree.folder, "add", "f"])
+    assert bench.settle(found, young, Silent()).missing == ()
+    (told,) = desk.look(young.name)
+    assert [each.applies for each in told.standings] == [Applies.REMEMBERED, Applies.APPLIES]
+    assert any("alpha | applies (remembered) | not proven" in line for line in said((told,)))
+    red = (Proof("t", ProofState.RED, "", "x"),)
+    series = desk.toys.rebase(young)
+    desk.run(desk.trial(young, Cell("alpha", CellState.GREEN, proofs=red), series=series))
+    (told,) = desk.look(young.name)
+    assert [each.applies for each in told.standings] == [Applies.APPLIES, Applies.APPLIES]

@@ -81,7 +81,6 @@ class World:
     image: GuestImage = IMAGE
     ends: dict[str, BaseException] = field(default_factory=dict)
     repo: Path | None = None
-    fault: Exception | None = None
 
     def rebase(
         self, _p: Paths, _s: Store, kernel: Kernel, kept: Sequence[Extension], _pr: object,

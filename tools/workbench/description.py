@@ -50,6 +50,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from workbench import journal
 from workbench.declared import Extension, Restore, Variant
 from workbench.errors import UsageError
 from workbench.model import KernelTag
@@ -119,9 +120,13 @@ def check_name(folder: Path) -> None:
 
 
 def load(folder: Path) -> Extension:
-    """Read one extension's folder; UsageError names file and key."""
+    """Read one extension's folder; UsageError names file and key.
+
+    A save that was killed in it is finished first.
+    """
     where = folder / DESCRIPTION
     check_name(folder)
+    journal.finish(folder)
     read = _decode(where)
     patches = _patch_files(folder)
     if patches and read.base is None:

@@ -17,6 +17,8 @@ from workbench.model import KernelTag
 from workbench.release import trailers
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from workbench.catalogue import SupportedKernel
     from workbench.model import Kernel
     from workbench.paths import Paths
@@ -42,6 +44,13 @@ def parse(paths: Paths, name: str) -> KernelTag:
         raise UsageError(error.what, next_step=hint + error.next_step) from error
 
 
+def is_meant(word: str, name: str) -> bool:
+    """Tell whether a user's word is the name of a kernel, however its tag is spelt."""
+    with contextlib.suppress(UsageError):
+        word = str(KernelTag.parse(word))
+    return word == name
+
+
 def here(paths: Paths, name: str) -> Kernel | None:
     """Return a kernel of the store by its name, however its tag is spelt; None if not there.
 
@@ -57,6 +66,34 @@ def here(paths: Paths, name: str) -> Kernel | None:
     if found is None or found.name == str(tag):
         return imported(store, tag, catalogue.load(paths).find(tag))
     return found
+
+
+def release_of(paths: Paths, kernel: Kernel, files: Iterable[str]) -> Kernel:
+    """Return the release whose ``files`` a kernel has: itself, or that its Makefile names.
+
+    Others find a kernel by its release only. UsageError when one of the
+    user's own has files of its own, or the release is not there to compare.
+    """
+    if kernel.name == str(kernel.tag):
+        return kernel
+    release = here(paths, str(kernel.tag))
+    if release is None:
+        raise UsageError(
+            f"is no release, and {kernel.tag} is not here to see whether its files are the same",
+            where=kernel.name,
+            next_step=f"run 'kpw fetch {kernel.tag}', then this again",
+        )
+    specs = (f":(literal){path}" for path in files)
+    words = ("-r", "-z", "--name-only", kernel.tree, release.tree)
+    own = Store.open(paths).git("diff-tree", *words, "--", *specs).split("\0")[0]
+    if own:
+        raise UsageError(
+            f"its {own} is not that of {kernel.tag}, and only a release can be found again",
+            where=kernel.name,
+            next_step=f"settle and save it for {kernel.tag}, "
+            f"or take the series as it is with 'kpw export {kernel.name}'",
+        )
+    return release
 
 
 def imported(store: Store, tag: KernelTag, pinned: SupportedKernel | None) -> Kernel | None:

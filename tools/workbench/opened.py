@@ -29,6 +29,8 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
 
     ``commit`` is what the patch does not go into, ``digest`` the sha256 of
     the patch file, ``conflicts`` the files and what each conflict is.
+    ``beside`` tells that it stands on all extensions, since it conflicts
+    with those only that it does not require.
     """
 
     kernel: str
@@ -38,11 +40,12 @@ class State(msgspec.Struct, forbid_unknown_fields=True):
     commit: str
     digest: str
     conflicts: dict[str, str]
+    beside: bool = False
 
 
 @dataclass(frozen=True)
 class Open:
-    """A conflict somebody is at: ``conflicts`` are its files, each with what the conflict is."""
+    """A conflict somebody is at, as in :class:`State`; ``conflicts`` are pairs."""
 
     folder: Path
     kernel: str
@@ -52,6 +55,7 @@ class Open:
     commit: str
     digest: str
     conflicts: tuple[tuple[str, str], ...]
+    beside: bool = False
 
     @property
     def name(self) -> str:
@@ -90,6 +94,11 @@ def sweep(root: Path) -> None:
         shutil.rmtree(stale)
 
 
+def ref_name(folder: Path) -> str:
+    """Return the ref that keeps what a work tree stands on in the store while it is open."""
+    return f"refs/kpw/resolve/{folder.parent.name}/{folder.name}"
+
+
 def remove(found: Open) -> None:
     """Take one away: by one rename, and then at leisure."""
     done = found.folder.with_name(f".done-{secrets.token_hex(4)}")
@@ -115,4 +124,5 @@ def read(folder: Path) -> Open:
         state.commit,
         state.digest,
         tuple(state.conflicts.items()),
+        state.beside,
     )

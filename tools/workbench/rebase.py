@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Halted:
     """A series up to one patch: how it stands there, None when the patch is in (or need not be).
 
-    The commit of ``series`` is what the patch does not go into.
+    The commit of ``series``, which has no ref, is what the patch does not go into.
     """
 
     series: RebasedSeries
@@ -128,8 +128,7 @@ class Rebaser:
         )
         del tasks[last + 1 :]
         ported, standoffs = self._ported(kernel, tasks, tell)
-        ref = f"refs/kpw/resolve/{kernel.name}/{self._names[-1]}-{patch.name[:4]}"
-        done = self._written(ref, kernel, tasks, ported)
+        done = self._written("", kernel, tasks, ported)
         return Halted(done, read_patch(patch), standoffs.get(patch))
 
     def _ported(

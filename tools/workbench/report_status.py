@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 # Raised when a name changes its meaning; a new name does not raise it.
 VERSION: Final = 1
 _SHORT: Final = 12
-_APPLIES_STYLE: Final = {Applies.CONFLICT: "bold magenta", Applies.UNKNOWN: "dim"}
+_APPLIES_STYLE: Final = {
+    Applies.REMEMBERED: "bold yellow",
+    Applies.CONFLICT: "bold magenta",
+    Applies.UNKNOWN: "dim",
+}
 _PROVEN_STYLE: Final = {
     Proven.PROVEN: "green",
     Proven.NOT_GREEN: "bold red",

@@ -18,7 +18,9 @@ patch and all conflicts are the same and the diff applies, context and all.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench import atomic
@@ -26,17 +28,17 @@ from workbench.description import RESOLUTIONS, patch_number
 from workbench.errors import UsageError
 from workbench.gitapply import Entry, SmallIndex
 from workbench.gitsettings import IDENTITY
+from workbench.growing import GrowingTree
 from workbench.mailhead import read_mail
 from workbench.patchfile import PatchFile, read_patch
 from workbench.standoff import OPENS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from workbench.gitstore import Store
-    from workbench.growing import GrowingTree
     from workbench.model import KernelTag
+    from workbench.rebase import Halted
     from workbench.standoff import Standoff
 
 _MAIL = """\
@@ -134,8 +136,10 @@ class Memory:
 
     def _of(self, extension: str) -> tuple[PatchFile, ...]:
         if extension not in self._known:
-            folder = self._patches / extension / RESOLUTIONS
-            self._known[extension] = tuple(_read(file) for file in sorted(folder.glob("*.*")))
+            files = sorted((self._patches / extension / RESOLUTIONS).glob("*.*"))
+            # A run that was killed while it wrote one leaves a hidden file.
+            shown = (file for file in files if not file.name.startswith("."))
+            self._known[extension] = tuple(_read(file) for file in shown)
         return self._known[extension]
 
     def _replayed(
@@ -170,6 +174,21 @@ class Memory:
         index = SmallIndex(self._store, self._folder / f"memory-{self._count}")
         index.put({path: entry for path, entry in entries.items() if entry})
         return index
+
+
+def remember_at(
+    store: Store, patches: Path, halted: Halted, files: Mapping[str, Entry | None]
+) -> Path:
+    """Write down below ``patches`` how the patch a series halted at was resolved there."""
+    if halted.standoff is None:
+        raise AssertionError("there is a conflict, or nothing is to be remembered")
+    with tempfile.TemporaryDirectory(prefix="kpw-resolve-") as name:
+        folder = Path(name)
+        tree = GrowingTree(store, halted.series.tree, folder)
+        extension = halted.series.outcomes[-1].extension
+        resolved = Resolved(extension, halted.patch, halted.standoff, files)
+        memory = Memory(store, tree, patches, folder)
+        return memory.remember(resolved, halted.series.kernel.tag)
 
 
 def _conflicts(standoff: Standoff) -> list[str]:

@@ -5,8 +5,10 @@ What is open is a folder of the state directory and nothing else. It appears
 and goes by one rename, so that a run killed at any moment leaves it open or
 not; what such a run left half made is swept up by the next one.
 
-A patch is resolved on its extension and what that requires, not on the whole
-series: that is what its file has to apply to (see 'kpw rebase --only').
+A patch is resolved on its extension and what that requires: that is what its
+file has to apply to (see 'kpw rebase --only'). Where all is well there and it
+conflicts in the whole series, with what other extensions do, it is resolved
+on that.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ from typing import TYPE_CHECKING
 
 import filelock
 
-from workbench import opened
+from workbench import kernelnames, opened
 from workbench.description import RESOLUTIONS, patch_number
 from workbench.errors import InfraError, UsageError
-from workbench.extensions import patches_for, select
+from workbench.extensions import find, patches_for, select
 from workbench.growing import GrowingTree
 from workbench.model import PatchState
 from workbench.rebase import Halted, halt_at
-from workbench.resolutions import Memory, Resolved
+from workbench.resolutions import remember_at
 from workbench.smalltree import SmallTree
 
 if TYPE_CHECKING:
@@ -64,13 +66,10 @@ class Desk:
         self._extensions = extensions
 
     def find(self, word: str, kernel: Kernel) -> tuple[Extension, Path]:
-        """Find the patch a user names as ``EXT/0001``; UsageError when there is none."""
-        match = _PLACE.fullmatch(word)
-        if match is None:
-            raise UsageError(f"{word!r} is no patch", next_step="write it like spi-timeout/0001")
-        extension = select(self._extensions, (match[1],))[-1]
+        """Find the patch a user names, as :meth:`find_open` does; UsageError when there is none."""
+        name, number = _parsed(word)
+        extension = find(self._extensions, name)
         files = {patch_number(path): path for path, _ in patches_for(extension, kernel.tag)}
-        number = match[2].zfill(4)
         if number not in files:
             known = ", ".join(files) or "none"
             raise UsageError(
@@ -78,6 +77,22 @@ class Desk:
                 next_step=f"there are: {known}",
             )
         return extension, files[number]
+
+    def find_open(self, tag: str, word: str) -> tuple[Open, ...]:
+        """Return what is open of a kernel and a patch (empty: of all), as a user spells them.
+
+        The patch is ``EXT/0001``: name or id of the extension, and the number
+        or the file's name.
+        """
+        found = [
+            each for each in self.opened() if not tag or kernelnames.is_meant(tag, each.kernel)
+        ]
+        if word:
+            name, number = _parsed(word)
+            if name not in {each.extension for each in found}:
+                name = find(self._extensions, name).name
+            found = [each for each in found if each.name == f"{name}/{number}"]
+        return tuple(found)
 
     def opened(self, kernel: str = "", name: str = "") -> tuple[Open, ...]:
         """Return what is open, of one kernel or patch where they are named."""
@@ -89,25 +104,15 @@ class Desk:
     def open(self, kernel: Kernel, extension: Extension, patch: Path, progress: Progress) -> Open:
         """Open a conflict; UsageError when the patch has none, or stands on one that has."""
         number = patch_number(patch)
-        halted = self._halted(kernel, extension, patch, progress)
         where = f"{extension.name}/{number} on {kernel.name}"
+        halted = alone = self._halted(kernel, extension, patch, progress)
+        beside = alone.standoff is None
+        if beside:
+            halted = self._halted(kernel, extension, patch, progress, beside=True)
         standoff = halted.standoff
         if standoff is None:
-            raise _nothing_to_do(halted, where)
-        for outcome in halted.series.outcomes[:-1]:
-            if outcome.state is PatchState.CONFLICT and not outcome.patch.endswith(".patch"):
-                raise UsageError(
-                    f"{outcome.extension}: {outcome.patch}: {outcome.detail}",
-                    where=where,
-                    next_step="mend the [[restore]] in its extension.toml first",
-                )
-            if outcome.state is PatchState.CONFLICT:
-                first = f"{outcome.extension}/{outcome.patch.rpartition('/')[2][:4]}"
-                raise UsageError(
-                    f"{first} conflicts too, and comes before it",
-                    where=where,
-                    next_step=f"run 'kpw resolve {kernel.name} {first}' first",
-                )
+            raise _nothing_to_do(alone, where)
+        _refuse_earlier(halted, where)
         if blocked := [each.path for each in standoff.contested if each.text is None]:
             raise UsageError(
                 f"{blocked[0]}: the patch makes a file where there is a directory, or below a file",
@@ -122,12 +127,16 @@ class Desk:
             halted.series.commit,
             _digest(patch),
             {each.path: each.kind for each in standoff.contested},
+            beside,
         )
         final = self._paths.resolve / kernel.name / f"{extension.name}-{number}"
-        with self._held(), opened.appearing(final, state) as place:
-            message = halted.patch.mail.message
-            SmallTree.lay_out(self._store, place, state.commit, standoff, message)
-        return opened.read(final)
+        with self._held():
+            if not final.exists():  # another run may have been faster
+                with opened.appearing(final, state) as place:
+                    message = halted.patch.mail.message
+                    SmallTree.lay_out(self._store, place, state.commit, standoff, message)
+                self._store.update_ref(opened.ref_name(final), state.commit)
+            return opened.read(final)
 
     def settle(self, found: Open, kernel: Kernel, progress: Progress) -> Settled:
         """Take the resolution over, when all is settled, and close the work tree.
@@ -144,7 +153,7 @@ class Desk:
                 next_step="see 'upstream_since' in extension.toml, or --abort",
             )
         extension, patch = self.find(found.name, kernel)
-        halted = self._halted(kernel, extension, patch, progress)
+        halted = self._halted(kernel, extension, patch, progress, beside=found.beside)
         if halted.standoff is not None:
             if (halted.series.commit, _digest(patch)) != (found.commit, found.digest):
                 raise UsageError(
@@ -153,8 +162,8 @@ class Desk:
                     next_step="copy your files, --abort, and open it again",
                 )
             self._take(found, files)
-            self._remember(halted, kernel, files)
-            halted = self._halted(kernel, extension, patch, progress)
+            remember_at(self._store, self._paths.patches, halted, files)
+            halted = self._halted(kernel, extension, patch, progress, beside=found.beside)
         folder = self._proven(halted, files)
         self.close(found)
         return Settled(folder)
@@ -162,6 +171,14 @@ class Desk:
     def close(self, found: Open) -> None:
         """Give the work tree up: it goes, and with it what was done there."""
         with self._held():
+            if not found.folder.exists():
+                raise UsageError(
+                    f"another run settled {found.name} on {found.kernel}, or gave it up",
+                    where=str(found.folder),
+                    next_step="'kpw resolve' lists what is open",
+                )
+            with self._store.writing():
+                self._store.git("update-ref", "-d", opened.ref_name(found.folder))
             opened.remove(found)
 
     def _take(self, found: Open, files: dict[str, Entry | None]) -> None:
@@ -170,17 +187,6 @@ class Desk:
             for entry in files.values():
                 if entry is not None:
                     self._store.add("blob", found.tree.content(entry))
-
-    def _remember(self, halted: Halted, kernel: Kernel, files: dict[str, Entry | None]) -> None:
-        if halted.standoff is None:
-            raise AssertionError("there is a conflict, or nothing is to be remembered")
-        with tempfile.TemporaryDirectory(prefix="kpw-resolve-") as name:
-            folder = Path(name)
-            tree = GrowingTree(self._store, halted.series.tree, folder)
-            memory = Memory(self._store, tree, self._paths.patches, folder)
-            extension = halted.series.outcomes[-1].extension
-            resolved = Resolved(extension, halted.patch, halted.standoff, files)
-            memory.remember(resolved, kernel.tag)
 
     def _proven(self, halted: Halted, files: dict[str, Entry | None]) -> Path:
         """See that a rebase now comes to the very files; return the folder that has them."""
@@ -197,9 +203,15 @@ class Desk:
         )
 
     def _halted(
-        self, kernel: Kernel, extension: Extension, patch: Path, progress: Progress
+        self,
+        kernel: Kernel,
+        extension: Extension,
+        patch: Path,
+        progress: Progress,
+        *,
+        beside: bool = False,
     ) -> Halted:
-        chain = select(self._extensions, (extension.name,))
+        chain = select(self._extensions, () if beside else (extension.name,))
         return halt_at(self._paths, self._store, kernel, chain, patch, progress)
 
     @contextlib.contextmanager
@@ -210,6 +222,14 @@ class Desk:
         with filelock.FileLock(root / "lock"):
             opened.sweep(root)
             yield
+
+
+def _parsed(word: str) -> tuple[str, str]:
+    """Return the extension and the number in a patch's name."""
+    match = _PLACE.fullmatch(word)
+    if match is None:
+        raise UsageError(f"{word!r} is no patch", next_step="write it like spi-timeout/0001")
+    return match[1], match[2].zfill(4)
 
 
 def _missing(found: Open, files: dict[str, Entry | None]) -> tuple[str, ...]:
@@ -231,6 +251,24 @@ def _marked(data: bytes) -> int:
     return data.count(b"\n", 0, match.start()) + 1 if match else 0
 
 
+def _refuse_earlier(halted: Halted, where: str) -> None:
+    """Raise UsageError when a patch that comes before conflicts too."""
+    for outcome in halted.series.outcomes[:-1]:
+        if outcome.state is PatchState.CONFLICT and not outcome.patch.endswith(".patch"):
+            raise UsageError(
+                f"{outcome.extension}: {outcome.patch}: {outcome.detail}",
+                where=where,
+                next_step="mend the [[restore]] in its extension.toml first",
+            )
+        if outcome.state is PatchState.CONFLICT:
+            first = f"{outcome.extension}/{outcome.patch.rpartition('/')[2][:4]}"
+            raise UsageError(
+                f"{first} conflicts too, and comes before it",
+                where=where,
+                next_step=f"run 'kpw resolve {halted.series.kernel.name} {first}' first",
+            )
+
+
 def _nothing_to_do(halted: Halted, where: str) -> UsageError:
     outcome = halted.series.outcomes[-1]
     if outcome.state is PatchState.REMEMBERED:
@@ -240,9 +278,7 @@ def _nothing_to_do(halted: Halted, where: str) -> UsageError:
             next_step="to do it anew, remove that file from the folder resolutions/",
         )
     return UsageError(
-        f"has no conflict ({outcome.state}) with its extension and what that requires",
-        where=where,
-        next_step="where it conflicts with others, name them in 'requires' of its extension.toml",
+        f"has no conflict ({outcome.state})", where=where, next_step="see 'kpw rebase'"
     )
 
 

@@ -17,17 +17,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import atomic, patchtext, rebase
+from workbench import journal, kernelnames, patchtext, rebase
 from workbench.description import DESCRIPTION, load
 from workbench.errors import InfraError, UsageError
 from workbench.extensions import patches_for, with_required
 from workbench.model import KernelTag, PatchState
+from workbench.neighbours import Neighbours
 from workbench.patchfile import parse_patch, read_patch
 from workbench.resolutions import patch_id
 from workbench.variants import since_for, with_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from workbench.declared import Extension
     from workbench.gitstore import Store
@@ -38,12 +39,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Bench:
-    """What saving works with; ``merged`` asks for what 3-way merges changed, too."""
+    """What saving works with.
+
+    ``merged`` asks for what 3-way merges changed, too; ``dry_run`` writes
+    nothing of what it tells.
+    """
 
     paths: Paths
     store: Store
     progress: Progress
     merged: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,13 +57,18 @@ class Saved:
     """What became of one extension.
 
     ``files`` were written, ``kept`` are the old patches in folders of their
-    own, for kernels that would get the new ones otherwise. ``refused`` are
-    the patches that do not apply: nothing is written then.
+    own, for kernels that would get the new ones otherwise, ``resolutions``
+    those that the new ones need beside other extensions. ``resolved`` names
+    the files that were in by a resolution, with the commits of the old ones:
+    a run that proved one of them has confirmed it. ``refused`` are the
+    patches that do not apply: nothing is written then.
     """
 
     extension: str
     files: tuple[Path, ...] = ()
     kept: tuple[Path, ...] = ()
+    resolutions: tuple[Path, ...] = ()
+    resolved: tuple[tuple[Path, tuple[str, ...]], ...] = ()
     refused: tuple[PatchOutcome, ...] = ()
 
 
@@ -82,7 +93,8 @@ def save(
     """Write one extension's patches for a kernel back; ``extensions`` are all there are.
 
     The patches are those of the extension on what it requires, without the
-    rest of the series: a patch file has to apply without it.
+    rest of the series: a patch file has to apply without it. For a kernel of
+    the user's own they are those for the release it has the files from.
     """
     if extension.base is None or not patches_for(extension, kernel.tag):
         return Saved(extension.name)
@@ -93,16 +105,41 @@ def save(
     new = _changed(bench, kernel, extension, series)
     if not new:
         return Saved(extension.name)
+    names = bench.store.git("diff-tree", "-r", "-z", "--name-only", kernel.tree, series.tree)
+    release = kernelnames.release_of(bench.paths, kernel, filter(None, names.split("\0")))
+    if release.name != kernel.name:
+        return save(bench, release, extensions, extension)
     with tempfile.TemporaryDirectory(prefix="kpw-save-") as name:
         draft = _Draft(bench, extensions, extension, Path(name))
         new, kept = _placed(draft, kernel, new)
         draft.prove(kernel, series)
+        resolutions = draft.resolved_beside(kernel)
+    whole = rebase.rebase(bench.paths, bench.store, kernel, extensions, bench.progress)
     folder = bench.paths.patches / extension.name
-    _write(folder, [*new, *kept])
+    files = _files(folder, [*new, *kept])
+    if not bench.dry_run:
+        journal.write(folder, resolutions | files)
     return Saved(
         extension.name,
         tuple(folder / each.name for each in new),
         tuple(folder / each.name for each in kept),
+        tuple(folder / name for name in resolutions),
+        _resolved(folder, extension, new, (series, whole)),
+    )
+
+
+def _resolved(
+    folder: Path, extension: Extension, new: Sequence[_New], ported: Sequence[RebasedSeries]
+) -> tuple[tuple[Path, tuple[str, ...]], ...]:
+    """Return the files that were in by a resolution, with the commits they came out as."""
+    outcomes: dict[str, list[PatchOutcome]] = {}
+    for outcome in (each for series in ported for each in series.outcomes):
+        if outcome.extension == extension.name:
+            outcomes.setdefault(outcome.patch.rpartition("/")[2], []).append(outcome)
+    return tuple(
+        (folder / each.name, tuple(one.commit for one in found if one.commit))
+        for each in new
+        if (found := outcomes[each.path.name])[0].state is PatchState.REMEMBERED
     )
 
 
@@ -113,17 +150,25 @@ class _Draft:
         self, bench: Bench, extensions: Sequence[Extension], extension: Extension, folder: Path
     ) -> None:
         self._bench = bench
+        self._extensions = extensions
         self._chain = with_required(extensions, extension)
         self._old = extension
         self._new = extension
-        self._copy = folder / extension.name
+        self._paths = replace(bench.paths, repo=folder)
+        self._copy = self._paths.patches / extension.name
+        self._paths.patches.mkdir()
+        for entry in bench.paths.patches.iterdir():
+            if entry.name != extension.name:
+                (self._paths.patches / entry.name).symlink_to(entry)
 
     def take(self, new: Sequence[_New]) -> None:
         """Begin again from the extension as it is, with these files."""
         if self._copy.exists():
             shutil.rmtree(self._copy)
         shutil.copytree(self._bench.paths.patches / self._old.name, self._copy)
-        _write(self._copy, new)
+        for name, data in _files(self._copy, new).items():
+            (self._copy / name).parent.mkdir(exist_ok=True)
+            (self._copy / name).write_bytes(data)
         self._new = load(self._copy)
 
     def displaced(self, kernel: Kernel) -> list[Kernel]:
@@ -131,16 +176,20 @@ class _Draft:
 
         Those the old patches do not apply to do not count.
         """
-        store = self._bench.store
         found = []
-        for tag in sorted(map(KernelTag.parse, store.tags())):
-            other = store.kernel(str(tag))
-            if other is None or tag == kernel.tag or not self._differs(tag):
-                continue
+        for other in self._others(kernel):
             before = self.rebased(other, self._old)
             if before.applies and before.tree != self.rebased(other, self._new).tree:
                 found.append(other)
         return found
+
+    def _others(self, kernel: Kernel) -> Iterator[Kernel]:
+        """Give the other imported kernels, oldest first, that other files are used for now."""
+        store = self._bench.store
+        for tag in sorted(map(KernelTag.parse, store.tags())):
+            other = store.kernel(str(tag))
+            if other is not None and tag != kernel.tag and self._differs(tag):
+                yield other
 
     def _differs(self, tag: KernelTag) -> bool:
         before, after = (patches_for(each, tag) for each in (self._old, self._new))
@@ -160,6 +209,14 @@ class _Draft:
         bench = self._bench
         return rebase.rebase(bench.paths, bench.store, kernel, chain, bench.progress)
 
+    def resolved_beside(self, kernel: Kernel) -> dict[str, bytes]:
+        """Return the resolutions the new files need in the whole series, wherever they are used."""
+        after = [self._new if each.name == self._new.name else each for each in self._extensions]
+        bench, name = self._bench, self._old.name
+        beside = Neighbours(self._paths, bench.store, bench.progress, name, self._extensions, after)
+        files = [file for each in (kernel, *self._others(kernel)) for file in beside.keep(each)]
+        return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
+
     def prove(self, kernel: Kernel, series: RebasedSeries) -> None:
         """See that the new files give the same tree, and that none needs a resolution any more."""
         again = self.rebased(kernel, self._new)
@@ -173,7 +230,7 @@ class _Draft:
         raise InfraError(
             f"the patches as they would be saved do not give the same tree ({told})",
             where=f"{self._new.name} on {kernel.name}",
-            next_step="nothing was written",
+            next_step="nothing of it was written",
         )
 
 
@@ -197,7 +254,7 @@ def _placed(draft: _Draft, kernel: Kernel, new: list[_New]) -> tuple[list[_New],
         if first in displaced:
             raise InfraError(
                 f"what is saved for {kernel.name} would change {first.name}",
-                next_step="nothing was written; write the patches of both by hand",
+                next_step="nothing of it was written; write the patches of both by hand",
             )
     return new, kept
 
@@ -246,8 +303,8 @@ def _written_for(
     return found
 
 
-def _write(folder: Path, new: Sequence[_New]) -> None:
-    """Put patch files and their tables into an extension's folder; the description last."""
+def _files(folder: Path, new: Sequence[_New]) -> dict[str, bytes]:
+    """Return what is to be in an extension's folder: patch files, and the tables for them."""
     where = folder / DESCRIPTION
     text = where.read_text(encoding="utf-8")
     bases = {variant.since: variant.base for variant in load(folder).variants}
@@ -262,8 +319,4 @@ def _write(folder: Path, new: Sequence[_New]) -> None:
         if bases.get(each.since) != each.base:
             text = with_table(text, each.since, each.base)
             bases[each.since] = each.base
-    for each in new:
-        file = folder / each.name
-        file.parent.mkdir(exist_ok=True)
-        atomic.write(file, each.data)
-    atomic.write(where, text.encode())
+    return {each.name: each.data for each in new} | {DESCRIPTION: text.encode()}

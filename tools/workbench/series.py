@@ -45,18 +45,16 @@ def ref_name(kernel: Kernel, extensions: Sequence[str]) -> str:
 def write(store: Store, kernel: Kernel, ref: str, additions: Sequence[Addition]) -> tuple[str, ...]:
     """Make the commits on top of a kernel, in order; return their ids.
 
-    The ref moves when all of them are there. With nothing to add it points
-    at the kernel itself.
+    The ref moves when all of them are there (none: no ref). With nothing to
+    add it points at the kernel itself.
     """
-    if not additions:
-        store.update_ref(ref, kernel.commit)
-        return ()
     tree, parent = ChangingTree(store, kernel.tree), kernel.commit
     commits = []
     for addition in additions:
         parent = store.add("commit", _commit(tree.write(addition.changes), parent, addition.mail))
         commits.append(parent)
-    store.update_ref(ref, parent)
+    if ref:
+        store.update_ref(ref, parent)
     return tuple(commits)
 
 

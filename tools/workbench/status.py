@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from workbench import build, fitting, history, kernelcache, kernelnames, rebase
+from workbench import build, fitting, history, kernelcache, kernelnames, rebase, tested
 from workbench.errors import UsageError
 from workbench.gitstore import Store
 
@@ -28,9 +28,13 @@ if TYPE_CHECKING:
 
 
 class Applies(StrEnum):
-    """Whether an extension is in the tree."""
+    """Whether an extension is in the tree.
+
+    REMEMBERED is so by a resolution that no selftest has confirmed yet.
+    """
 
     APPLIES = "applies"
+    REMEMBERED = "applies (remembered)"
     UPSTREAM = "upstream"
     NO_PATCH = "no patch"
     CONFLICT = "conflict"
@@ -156,7 +160,7 @@ class _Look:
             return self._unknown(kernel.name, str(fault))
         built = self._build(kernel, fit)
         standings = tuple(
-            self._proven(_applies(fit, each, kernel), kernel, fit, built)
+            self._proven(self._applies(fit, each, kernel), kernel, fit, built)
             for each in self.question.extensions
         )
         return KernelStatus(kernel.name, standings, built, fit.series)
@@ -213,6 +217,17 @@ class _Look:
         proven = Proven.OLDER if older.beside == asked else Proven.PART
         return replace(standing, proven=proven, judged=older)
 
+    def _applies(self, fit: Fit, extension: Extension, kernel: Kernel) -> Standing:
+        for cell in fit.refused:
+            if cell.extension == extension.name:
+                return Standing(extension.name, Applies.CONFLICT, str(cell.reasons[0]))
+        if extension.is_upstream(kernel.tag):
+            return Standing(extension.name, Applies.UPSTREAM)
+        if all(each.extension != extension.name for each in fit.series.outcomes):
+            return Standing(extension.name, Applies.NO_PATCH)
+        is_open = extension.name in tested.unconfirmed(self.paths, fit.series)
+        return Standing(extension.name, Applies.REMEMBERED if is_open else Applies.APPLIES)
+
     def _past(self, extension: str, kernel: Kernel) -> list[Judged]:
         wanted = (extension, kernel.name, self.question.flavour, self.question.arch)
         return [
@@ -220,16 +235,6 @@ class _Look:
             for each in self.past
             if (each.extension, each.kernel, each.flavour, each.arch) == wanted
         ]
-
-
-def _applies(fit: Fit, extension: Extension, kernel: Kernel) -> Standing:
-    for cell in fit.refused:
-        if cell.extension == extension.name:
-            return Standing(extension.name, Applies.CONFLICT, str(cell.reasons[0]))
-    if extension.is_upstream(kernel.tag):
-        return Standing(extension.name, Applies.UPSTREAM)
-    own = any(each.extension == extension.name for each in fit.series.outcomes)
-    return Standing(extension.name, Applies.APPLIES if own else Applies.NO_PATCH)
 
 
 def _iso(seconds: float) -> str:

@@ -94,18 +94,33 @@ def confirmed(paths: Paths, series: RebasedSeries) -> RebasedSeries:
     """
     if all(each.state is not PatchState.REMEMBERED for each in series.outcomes):
         return series
-    proven: dict[tuple[str, str], str] = {}
-    for report in _reports(paths):
-        for trial in report.trials:
-            for cell in filter(_is_proven, trial.cells):
-                for patch in trial.patches:
-                    proven.setdefault((cell.extension, patch.commit), report.started)
+    proven = proofs(paths)
     return replace(
         series,
         outcomes=tuple(
             _told(each, proven.get((each.extension, each.commit or ""))) for each in series.outcomes
         ),
     )
+
+
+def unconfirmed(paths: Paths, series: RebasedSeries) -> frozenset[str]:
+    """Name the extensions with a patch in by a resolution that no kept run has proven."""
+    remembered = [each for each in series.outcomes if each.state is PatchState.REMEMBERED]
+    proven = proofs(paths) if remembered else {}
+    return frozenset(
+        each.extension for each in remembered if (each.extension, each.commit) not in proven
+    )
+
+
+def proofs(paths: Paths) -> dict[tuple[str, str], str]:
+    """Say since when a commit is proven for an extension, of those that kept runs did prove."""
+    proven: dict[tuple[str, str], str] = {}
+    for report in _reports(paths):
+        for trial in report.trials:
+            for cell in filter(_is_proven, trial.cells):
+                for patch in trial.patches:
+                    proven.setdefault((cell.extension, patch.commit), report.started)
+    return proven
 
 
 def _is_proven(cell: _Cell) -> bool:

@@ -47,7 +47,7 @@ def command(
     nothing. Exit code 3 when a patch does not apply to the kernel it was
     made on; then nothing is written.
     """
-    from workbench import madeon, progress
+    from workbench import journal, madeon, progress
     from workbench.gitstore import Store
     from workbench.importing import Importer
     from workbench.model import KernelTag
@@ -56,7 +56,7 @@ def command(
     store = Store.open(paths)
     stated = madeon.MadeOn(KernelTag.parse(base), "as you said") if base else None
     thread, known = _read(store, source, repo)
-    with progress.shown() as display:
+    with progress.shown() as display, journal.held(paths.patches, display):
         result = Importer(paths, store, into, display).take(thread, stated or known)
     if isinstance(result, madeon.Misfit):
         return _misfit(result, as_json=as_json)

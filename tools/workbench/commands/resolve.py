@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,48 +15,79 @@ from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
     from workbench.model import Kernel
     from workbench.opened import Open
     from workbench.progress import Progress
     from workbench.resolving import Desk
 
+# Raised when a name of the JSON changes its meaning; a new name does not raise it.
+VERSION: Final = 1
+
 
 @click.command("resolve", short_help="Settle a conflict in a small work tree.")
 @options.optional_tag_argument
 @click.argument("patch", metavar="[EXT/NUMBER]", required=False, default="")
+@options.repo_option
 @click.option("--continue", "settle", is_flag=True, help="All is settled: take it over.")
 @click.option("--abort", "abort", is_flag=True, help="Give it up; the work tree goes.")
-def command(*, tag: str, patch: str, settle: bool, abort: bool) -> ExitCode:
+@options.json_flag
+def command(
+    *, tag: str, patch: str, repo: Path | None, settle: bool, abort: bool, as_json: bool
+) -> ExitCode:
     """Open the conflict of a patch on kernel TAG: 'kpw resolve v7.1.13 ha-clusterip/0001'.
 
     The work tree has just the files in conflict, in git's usual state: edit
     them or run 'git mergetool', 'git add' them, then say --continue. The
     resolution is kept in patches/EXT/resolutions, and 'kpw rebase' uses it
-    wherever the same conflict comes up. Without EXT/NUMBER the first conflict
-    is opened; without words, what is open is listed. Exit code 3 when
+    wherever the same conflict comes up. The work tree stands on the extension
+    and what it requires; a patch that conflicts with other extensions only is
+    resolved on the whole series. Without EXT/NUMBER the first conflict that
+    can be is opened; without words, what is open is listed. Exit code 3 when
     --continue finds something that is not settled.
     """
-    from workbench import extensions, progress
+    from workbench import extensions, progress, source
     from workbench.gitstore import Store
     from workbench.resolving import Desk
 
+    if repo is not None and not tag:
+        raise UsageError("--repo needs a kernel", next_step="write it as TAG")
     if settle and abort:
         raise UsageError("--continue and --abort are two different things")
     paths = Paths.default()
     desk = Desk(paths, Store.open(paths), extensions.load_extensions(paths))
-    if not (tag or settle or abort):
-        return _list(desk.opened())
     with progress.shown() as display:
+        if repo is not None:
+            tag = source.obtain(paths, tag, repo=repo, progress=display).name
         if settle or abort:
-            found = _the_one(desk, tag, patch)
-            return _abort(desk, found) if abort else _settle(paths, desk, found, display)
-        kernel = _kernel(paths, tag, display)
-        wanted = patch or _first(paths, kernel, display)
-        extension, file = desk.find(wanted, kernel)
-        name = f"{extension.name}/{file.name[:4]}"
-        opened = desk.opened(kernel.name, name)
-        found = opened[0] if opened else desk.open(kernel, extension, file, display)
-    return _show(found)
+            found = _the_one(paths, desk, tag, patch)
+            said = _abort(desk, found) if abort else _settle(paths, desk, found, display)
+        elif tag:
+            kernel = _kernel(paths, tag, display)
+            if patch:
+                found = _open(desk, kernel, patch, display)
+            else:
+                found = _open_first(paths, desk, kernel, display)
+            said = _shown((found,))
+        else:
+            said = _shown(desk.opened())
+    if as_json:
+        told = {"kpw": VERSION, "exit_code": int(said.code)} | said.data
+        click.echo(json.dumps(told, indent=1))
+    else:
+        click.echo("\n".join(said.lines))
+    return said.code
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What is printed: lines for a person, or data for a program."""
+
+    lines: Sequence[str]
+    data: dict[str, Any]
+    code: ExitCode = ExitCode.GOOD
 
 
 def _kernel(paths: Paths, tag: str, display: Progress) -> Kernel:
@@ -63,76 +96,105 @@ def _kernel(paths: Paths, tag: str, display: Progress) -> Kernel:
     return source.obtain(paths, tag, repo=None, progress=display)
 
 
-def _first(paths: Paths, kernel: Kernel, display: Progress) -> str:
-    """Name the first patch that conflicts."""
+def _open(desk: Desk, kernel: Kernel, word: str, display: Progress) -> Open:
+    extension, file = desk.find(word, kernel)
+    opened = desk.opened(kernel.name, f"{extension.name}/{file.name[:4]}")
+    return opened[0] if opened else desk.open(kernel, extension, file, display)
+
+
+def _open_first(paths: Paths, desk: Desk, kernel: Kernel, display: Progress) -> Open:
+    """Open the first patch that conflicts and can be opened."""
     from workbench import extensions, rebase
     from workbench.gitstore import Store
     from workbench.model import PatchState
 
     loaded = extensions.load_extensions(paths)
     series = rebase.rebase(paths, Store.open(paths), kernel, loaded, display)
+    refused: UsageError | None = None
     for outcome in series.outcomes:
         if outcome.state is PatchState.CONFLICT and outcome.patch.endswith(".patch"):
-            return f"{outcome.extension}/{outcome.patch}"
-    raise UsageError(f"no patch conflicts on {kernel.name}", next_step="see 'kpw rebase'")
+            try:
+                return _open(desk, kernel, f"{outcome.extension}/{outcome.patch}", display)
+            except UsageError as error:
+                refused = refused or error
+    raise refused or UsageError(
+        f"no patch conflicts on {kernel.name}", next_step="see 'kpw rebase'"
+    )
 
 
-def _the_one(desk: Desk, tag: str, patch: str) -> Open:
+def _the_one(paths: Paths, desk: Desk, tag: str, patch: str) -> Open:
     """Find the open conflict that is meant; UsageError unless there is just one."""
-    from workbench.model import KernelTag
+    from workbench import kernelnames
 
-    opened = desk.opened(str(KernelTag.parse(tag)) if tag else "")
-    if patch:
-        extension, _, number = patch.partition("/")
-        known = {(each.extension, each.number.lstrip("0")): each for each in opened}
-        found = known.get((extension, number[:4].lstrip("0")))
-        opened = (found,) if found else ()
+    opened = desk.find_open(tag, patch)
     if len(opened) == 1:
         return opened[0]
     words = ", ".join(f"'{each.kernel} {each.name}'" for each in opened)
     if opened:
         raise UsageError("several conflicts are open", next_step=f"say which: {words}")
+    if tag:
+        kernelnames.here(paths, tag)  # a name that none could have is told as such
     raise UsageError("no such conflict is open", next_step="'kpw resolve' lists what is")
 
 
-def _list(opened: tuple[Open, ...]) -> ExitCode:
-    if not opened:
-        click.echo("no conflict is open; 'kpw resolve TAG EXT/NUMBER' opens one")
-    for each in opened:
-        _show(each)
-    return ExitCode.GOOD
+def _shown(opened: tuple[Open, ...]) -> _Said:
+    lines = [line for each in opened for line in _lines(each)]
+    none = ["no conflict is open; 'kpw resolve TAG EXT/NUMBER' opens one"]
+    return _Said(lines or none, {"open": [_data(each) for each in opened]})
 
 
-def _show(found: Open) -> ExitCode:
+def _lines(found: Open) -> Iterator[str]:
     left = set(found.tree.unsettled())
     count = len(found.conflicts)
-    click.echo(f"{found.kernel} {found.name}: {found.subject}")
+    yield f"{found.kernel} {found.name}: {found.subject}"
     for path, kind in found.conflicts:
-        click.echo(f"  {path}: {kind if path in left else 'settled'}")
-    click.echo(f"  {count - len(left)} of {count} settled; work tree: {found.tree.folder}")
+        yield f"  {path}: {kind if path in left else 'settled'}"
+    if found.beside:
+        yield "  it conflicts with other extensions: the work tree stands on the whole series"
+    yield f"  {count - len(left)} of {count} settled; work tree: {found.tree.folder}"
     place = shlex.quote(str(found.tree.folder))
     if left:
-        click.echo(f"  next: cd {place}; edit, or 'git mergetool'; 'git add' what is settled")
-    click.echo(f"  then: kpw resolve {found.kernel} {found.name} --continue  (or --abort)")
-    return ExitCode.GOOD
+        yield f"  next: cd {place}; edit, or 'git mergetool'; 'git add' what is settled"
+    yield f"  then: kpw resolve {found.kernel} {found.name} --continue  (or --abort)"
 
 
-def _settle(paths: Paths, desk: Desk, found: Open, display: Progress) -> ExitCode:
+def _data(found: Open) -> dict[str, Any]:
+    left = set(found.tree.unsettled())
+    return {
+        "kernel": found.kernel,
+        "patch": found.name,
+        "subject": found.subject,
+        "whole_series": found.beside,
+        "tree": str(found.tree.folder),
+        "conflicts": [
+            {"path": path, "kind": kind, "settled": path not in left}
+            for path, kind in found.conflicts
+        ],
+    }
+
+
+def _settle(paths: Paths, desk: Desk, found: Open, display: Progress) -> _Said:
     done = desk.settle(found, _kernel(paths, found.kernel, display), display)
     name = f"{found.kernel} {found.name}"
+    data = {
+        "kernel": found.kernel,
+        "patch": found.name,
+        "resolved": done.folder is not None,
+        "missing": list(done.missing),
+    }
     if done.folder is None:
-        for line in done.missing:
-            click.echo(f"{name}: {line}")
-        return ExitCode.CONFLICT
-    click.echo(f"{name}: resolved, and remembered in {done.folder}")
-    click.echo(
-        f"  next: kpw rebase {found.kernel}; kpw prove {found.kernel} --only {found.extension}; "
-        f"kpw save {found.kernel} {found.extension}"
-    )
-    return ExitCode.GOOD
+        lines = [f"{name}: {line}" for line in done.missing]
+        return _Said(lines, data, ExitCode.CONFLICT)
+    kernel, extension = found.kernel, found.extension
+    following = f"kpw prove {kernel} --only {extension}; kpw save {kernel} {extension}"
+    lines = [
+        f"{name}: resolved, and remembered in {done.folder}",
+        f"  next: kpw rebase {kernel}; {following}",
+    ]
+    return _Said(lines, data)
 
 
-def _abort(desk: Desk, found: Open) -> ExitCode:
+def _abort(desk: Desk, found: Open) -> _Said:
     desk.close(found)
-    click.echo(f"{found.kernel} {found.name}: given up, its work tree is gone")
-    return ExitCode.GOOD
+    line = f"{found.kernel} {found.name}: given up, its work tree is gone"
+    return _Said([line], {"kernel": found.kernel, "patch": found.name, "given_up": True})

@@ -37,8 +37,9 @@ def command(
     that are here, and the cache and the reports of past runs are asked.
 
     \b
-    applies     the extension is in the rebased series; or upstream, or a
-                conflict, which leaves it (and what requires it) out
+    applies     the extension is in the rebased series, '(remembered)' by
+                a resolution that no selftest confirmed yet; or upstream, or
+                a conflict, which leaves it (and what requires it) out
     build       the kernel of exactly this tree and configuration: built,
                 not built, or failed the last time
     proven      'kpw run' or 'kpw prove' had it green on exactly this tree,
