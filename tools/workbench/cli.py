@@ -177,9 +177,11 @@ def _reader_is_gone() -> bool:
 def _refused(error: OSError) -> str:
     """Say what the machine refuses, and where else it could be."""
     name = os.fsdecode(error.filename)
-    places = {"KPW_CACHE": Paths.default().cache, "KPW_STATE": Paths.default().state}
-    below = (key for key, place in places.items() if Path(name).is_relative_to(place))
-    other = "".join(f", or set {key} to another place," for key in below)
+    other = ""
+    with contextlib.suppress(OSError):  # of a directory that is gone
+        places = {"KPW_CACHE": Paths.default().cache, "KPW_STATE": Paths.default().state}
+        below = (key for key, place in places.items() if Path(name).is_relative_to(place))
+        other = "".join(f", or set {key} to another place," for key in below)
     more = "" if error.errno in _REFUSALS else f" ({_kept(error)})"
     why = error.strerror or type(error).__name__
     return f"{name}: {why}; mend that{other} and run the same command again{more}"
@@ -193,14 +195,17 @@ def _unexpected(error: BaseException) -> str:
 
 def _kept(error: BaseException) -> str:
     """Save a traceback wherever that is possible, and say in one phrase where it is."""
-    text = "".join(traceback.format_exception(error))
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    own = Paths.default().state / "crashes"
-    for file in (own / name, Path(tempfile.gettempdir()) / f"kpw-crash-{name}"):
-        # ValueError: of a name with a NUL in it.
-        with contextlib.suppress(OSError, ValueError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-                stream.write(text)
-            return f"the traceback is in {file}"
-    return f"the traceback can be saved neither in {own} nor in {tempfile.gettempdir()}"
+    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
+    # ValueError: of a name with a NUL in it.
+    with contextlib.suppress(OSError, ValueError):
+        own = Paths.default().state / "crashes"
+        own.mkdir(parents=True, exist_ok=True)
+        file = own / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        file.write_bytes(text)
+        return f"the traceback is in {file}"
+    with contextlib.suppress(OSError):
+        number, name = tempfile.mkstemp(prefix="kpw-crash-", suffix=".txt")
+        with os.fdopen(number, "wb") as stream:
+            stream.write(text)
+        return f"the traceback is in {name}"
+    return "no place takes the traceback: neither KPW_STATE nor the temporary directory"
