@@ -168,6 +168,7 @@ def test_a_traceback_is_kept_elsewhere_when_the_state_cannot_be_written(
     verb(thing)
     (tmp_path / "file").touch()
     monkeypatch.setenv("KPW_STATE", str(tmp_path / "file" / "below"))
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     assert cli.main(["toy"]) == ExitCode.INFRA
     err = capsys.readouterr().err
@@ -177,7 +178,7 @@ def test_a_traceback_is_kept_elsewhere_when_the_state_cannot_be_written(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
     assert cli.main(["toy"]) == ExitCode.INFRA
     err = capsys.readouterr().err
-    assert "the traceback can be saved neither in" in err
+    assert "no place takes the traceback" in err
     assert err.count("\n") == 1
 
 

@@ -165,14 +165,17 @@ def _reader_is_gone() -> bool:
 
 def _kept(error: BaseException) -> str:
     """Save a traceback wherever that is possible, and say in one phrase where it is."""
-    text = "".join(traceback.format_exception(error))
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
-    own = Paths.default().state / "crashes"
-    for file in (own / name, Path(tempfile.gettempdir()) / f"kpw-crash-{name}"):
-        # ValueError: of a name with a NUL in it.
-        with contextlib.suppress(OSError, ValueError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
-                stream.write(text)
-            return f"the traceback is in {file}"
-    return f"the traceback can be saved neither in {own} nor in {tempfile.gettempdir()}"
+    text = "".join(traceback.format_exception(error)).encode(errors="backslashreplace")
+    # ValueError: of a name with a NUL in it.
+    with contextlib.suppress(OSError, ValueError):
+        own = Paths.default().state / "crashes"
+        own.mkdir(parents=True, exist_ok=True)
+        file = own / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+        file.write_bytes(text)
+        return f"the traceback is in {file}"
+    with contextlib.suppress(OSError):
+        number, name = tempfile.mkstemp(prefix="kpw-crash-", suffix=".txt")
+        with os.fdopen(number, "wb") as stream:
+            stream.write(text)
+        return f"the traceback is in {name}"
+    return "no place takes the traceback: neither KPW_STATE nor the temporary directory"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import dataclass
@@ -51,8 +52,10 @@ def of(error: BaseException) -> Ending:
 def _refused(error: OSError) -> str:
     """Say what the machine refuses, and where else it could be."""
     name = os.fsdecode(error.filename)
-    places = {"KPW_CACHE": Paths.default().cache, "KPW_STATE": Paths.default().state}
-    below = (key for key, place in places.items() if Path(name).is_relative_to(place))
-    other = "".join(f", or set {key} to another place," for key in below)
+    other = ""
+    with contextlib.suppress(OSError):  # of a directory that is gone
+        places = {"KPW_CACHE": Paths.default().cache, "KPW_STATE": Paths.default().state}
+        below = (key for key, place in places.items() if Path(name).is_relative_to(place))
+        other = "".join(f", or set {key} to another place," for key in below)
     why = error.strerror or type(error).__name__
     return f"{name}: {why}; mend that{other} and run the same command again"
