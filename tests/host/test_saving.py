@@ -42,6 +42,7 @@ from workbench.paths import Paths
 from workbench.progress import Silent
 from workbench.prove import ProofState
 from workbench.rebase import rebase
+from workbench.rewriting import written_for
 from workbench.variants import since_for, with_table
 
 if TYPE_CHECKING:
@@ -702,7 +703,6 @@ def test_a_real_patch_comes_out_as_it_lies_there_on_the_kernel_it_was_made_on(
     paths = Paths(REPO, there.cache, tmp_path / "state")
     store = Store.open(paths)
     extensions = load_extensions(paths)
-    bench = saving.Bench(paths, store, Silent())
     seen = 0
     for extension in extensions:
         bases = {base for _, base in patches_for(extension, KernelTag.parse("v6.12.107"))}
@@ -718,7 +718,7 @@ def test_a_real_patch_comes_out_as_it_lies_there_on_the_kernel_it_was_made_on(
                 for each in series.outcomes
                 if each.state is PatchState.CLEAN
             }
-            for new in saving._written_for(bench, kernel, extension, series, clean):
+            for new in written_for(store, kernel, extension, series, clean):
                 assert _AFTER_HUNK.sub(b"@@", new.data) == _AFTER_HUNK.sub(
                     b"@@", new.path.read_bytes()
                 )

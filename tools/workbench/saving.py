@@ -17,15 +17,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import journal, kernelnames, patchtext, rebase
-from workbench.description import DESCRIPTION, load
-from workbench.errors import InfraError, UsageError
+from workbench import journal, kernelnames, rebase
+from workbench.description import load
+from workbench.errors import InfraError
 from workbench.extensions import patches_for, with_required
 from workbench.model import KernelTag, PatchState
 from workbench.neighbours import Neighbours
 from workbench.patchfile import parse_patch, read_patch
 from workbench.resolutions import patch_id
-from workbench.variants import since_for, with_table
+from workbench.rewriting import contents, written_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from workbench.model import Kernel, PatchOutcome, RebasedSeries
     from workbench.paths import Paths
     from workbench.progress import Progress
+    from workbench.rewriting import NewPatch
 
 
 @dataclass(frozen=True)
@@ -72,21 +73,6 @@ class Saved:
     refused: tuple[PatchOutcome, ...] = ()
 
 
-@dataclass(frozen=True)
-class _New:
-    """A patch file to write in the place of ``path``: its folder, its text, what it is made on."""
-
-    path: Path
-    since: KernelTag
-    base: KernelTag
-    data: bytes
-
-    @property
-    def name(self) -> str:
-        """Its place in the extension's folder."""
-        return f"since-{self.since}/{self.path.name}"
-
-
 def save(
     bench: Bench, kernel: Kernel, extensions: Sequence[Extension], extension: Extension
 ) -> Saved:
@@ -116,7 +102,7 @@ def save(
         resolutions = draft.resolved_beside(kernel)
     whole = rebase.rebase(bench.paths, bench.store, kernel, extensions, bench.progress)
     folder = bench.paths.patches / extension.name
-    files = _files(folder, [*new, *kept])
+    files = contents(folder, [*new, *kept])
     if not bench.dry_run:
         journal.write(folder, resolutions | files)
     return Saved(
@@ -129,7 +115,7 @@ def save(
 
 
 def _resolved(
-    folder: Path, extension: Extension, new: Sequence[_New], ported: Sequence[RebasedSeries]
+    folder: Path, extension: Extension, new: Sequence[NewPatch], ported: Sequence[RebasedSeries]
 ) -> tuple[tuple[Path, tuple[str, ...]], ...]:
     """Return the files that were in by a resolution, with the commits they came out as."""
     outcomes: dict[str, list[PatchOutcome]] = {}
@@ -161,12 +147,12 @@ class _Draft:
             if entry.name != extension.name:
                 (self._paths.patches / entry.name).symlink_to(entry)
 
-    def take(self, new: Sequence[_New]) -> None:
+    def take(self, new: Sequence[NewPatch]) -> None:
         """Begin again from the extension as it is, with these files."""
         if self._copy.exists():
             shutil.rmtree(self._copy)
         shutil.copytree(self._bench.paths.patches / self._old.name, self._copy)
-        for name, data in _files(self._copy, new).items():
+        for name, data in contents(self._copy, new).items():
             (self._copy / name).parent.mkdir(exist_ok=True)
             (self._copy / name).write_bytes(data)
         self._new = load(self._copy)
@@ -195,12 +181,12 @@ class _Draft:
         before, after = (patches_for(each, tag) for each in (self._old, self._new))
         return [path.read_bytes() for path, _ in before] != [path.read_bytes() for path, _ in after]
 
-    def old_on(self, kernel: Kernel, new: Sequence[_New]) -> list[_New]:
+    def old_on(self, kernel: Kernel, new: Sequence[NewPatch]) -> list[NewPatch]:
         """Return the old patches, as they come out on a kernel, that new ones would replace."""
         chosen = {path for path, _ in patches_for(self._new, kernel.tag)}
         names = {each.path.name for each in new if self._copy / each.name in chosen}
         series = self.rebased(kernel, self._old)
-        found = _written_for(self._bench, kernel, self._old, series, names)
+        found = written_for(self._bench.store, kernel, self._old, series, names)
         return [replace(each, since=kernel.tag) for each in found]
 
     def rebased(self, kernel: Kernel, extension: Extension) -> RebasedSeries:
@@ -234,7 +220,9 @@ class _Draft:
         )
 
 
-def _placed(draft: _Draft, kernel: Kernel, new: list[_New]) -> tuple[list[_New], list[_New]]:
+def _placed(
+    draft: _Draft, kernel: Kernel, new: list[NewPatch]
+) -> tuple[list[NewPatch], list[NewPatch]]:
     """Give each new patch its folder such that no other imported kernel gets another tree.
 
     Also return the old patches that need a folder of their own for that.
@@ -246,7 +234,7 @@ def _placed(draft: _Draft, kernel: Kernel, new: list[_New]) -> tuple[list[_New],
         new = [replace(each, since=kernel.tag) for each in new]
         draft.take(new)
         displaced = draft.displaced(kernel)
-    kept: list[_New] = []
+    kept: list[NewPatch] = []
     while displaced:
         kept += draft.old_on(displaced[0], new)
         draft.take([*new, *kept])
@@ -261,7 +249,7 @@ def _placed(draft: _Draft, kernel: Kernel, new: list[_New]) -> tuple[list[_New],
 
 def _changed(
     bench: Bench, kernel: Kernel, extension: Extension, series: RebasedSeries
-) -> list[_New]:
+) -> list[NewPatch]:
     """Return the patches that came out otherwise than the file used for this kernel says."""
     wanted = {PatchState.REMEMBERED, *([PatchState.THREE_WAY] if bench.merged else [])}
     states = {
@@ -270,53 +258,10 @@ def _changed(
         if each.extension == extension.name and each.state in wanted
     }
     found = []
-    for each in _written_for(bench, kernel, extension, series, set(states)):
+    for each in written_for(bench.store, kernel, extension, series, set(states)):
         diffs = (read_patch(each.path).diff, parse_patch(each.path, each.data).diff)
         before, after = (patch_id(bench.store, diff) for diff in diffs)
         # A conflict over spaces only is one all the same.
         if before != after or states[each.path.name] is PatchState.REMEMBERED:
             found.append(each)
     return found
-
-
-def _written_for(
-    bench: Bench, kernel: Kernel, extension: Extension, series: RebasedSeries, names: set[str]
-) -> list[_New]:
-    """Write patches as they came out of a rebase."""
-    files = {path.name: (path, base) for path, base in patches_for(extension, kernel.tag)}
-    found = []
-    stands_on: list[str] = []
-    for outcome in series.outcomes:
-        if outcome.commit is None:
-            continue
-        trees = (f"{outcome.commit}~^{{tree}}", f"{outcome.commit}^{{tree}}")
-        with tempfile.TemporaryDirectory(prefix="kpw-save-") as folder:
-            text = patchtext.body(bench.store, Path(folder), *trees)
-        name = outcome.patch.rpartition("/")[2]
-        if outcome.extension == extension.name and name in names:
-            path, base = files[name]
-            patch = read_patch(path)
-            data = patchtext.rewritten(patch, text, kernel.commit, stands_on)
-            since = since_for(extension, path, base, kernel.tag)
-            found.append(_New(path, since, kernel.tag, data))
-        stands_on.append(patch_id(bench.store, text))
-    return found
-
-
-def _files(folder: Path, new: Sequence[_New]) -> dict[str, bytes]:
-    """Return what is to be in an extension's folder: patch files, and the tables for them."""
-    where = folder / DESCRIPTION
-    text = where.read_text(encoding="utf-8")
-    bases = {variant.since: variant.base for variant in load(folder).variants}
-    for each in new:
-        others = {path.name for path in (folder / f"since-{each.since}").glob("*.patch")}
-        if bases.get(each.since, each.base) != each.base and others - {each.path.name}:
-            raise UsageError(
-                f"since-{each.since}/ has other patches, made on {bases[each.since]}",
-                where=str(where),
-                next_step=f"move them to a folder of their own, or port them to {each.base}",
-            )
-        if bases.get(each.since) != each.base:
-            text = with_table(text, each.since, each.base)
-            bases[each.since] = each.base
-    return {each.name: each.data for each in new} | {DESCRIPTION: text.encode()}
