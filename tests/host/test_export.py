@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from toy_kernel import Files, ToyKernels, WorkTree, numbered
@@ -16,8 +17,10 @@ from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.export import Exporter, Mailing
 from workbench.extensions import load_extensions
 from workbench.gitstore import Store
+from workbench.model import PatchState
 from workbench.paths import Paths
 from workbench.progress import Silent
+from workbench.prove import ProofState
 from workbench.source import obtain
 
 if TYPE_CHECKING:
@@ -222,23 +225,35 @@ def test_a_line_that_git_am_would_change_is_refused(toys: ToyKernels, tmp_path: 
 # The letter
 
 
-def kept_report(toys: ToyKernels, commit: str, state: str = "green", base: str = "") -> None:
-    """Keep the report of a run, as ``kpw run`` does."""
+def told(
+    extension: str, state: str, passed: int, failed: int = 0, *, red: int = 0, lost: int = 0
+) -> dict[str, Any]:
+    """Return a cell of a report, as ``kpw run`` writes it."""
+    outcomes = ["passed"] * passed + ["failed"] * failed
+    return {
+        "extension": extension,
+        "state": state,
+        "upstream": False,
+        "tests": [{"outcome": outcome} for outcome in outcomes],
+        "lost": ["x"] * lost,
+        "proofs": [{"state": str(ProofState.RED)}] * red,
+    }
+
+
+def kept_report(
+    toys: ToyKernels, commit: str, *cells: dict[str, Any], base: str = "", expression: str = ""
+) -> None:
+    """Keep the report of a run; each is a day younger than the one before."""
     kernel = toys.store.kernel(TAG)
     assert kernel is not None
-    cell = {
-        "extension": "e",
-        "state": state,
-        "tests": [{"outcome": "passed"}, {"outcome": "failed"}, {"outcome": "passed"}],
-        "proofs": [{"state": "red for the stated reason"}, {"state": "passes without its patch"}],
-    }
     trial = {
         "kernel": TAG,
         "commit": base or kernel.commit,
         "flavour": "plain",
         "arch": "x86_64",
         "patches": [{"commit": commit}, {"commit": ""}],
-        "cells": [cell],
+        "cells": list(cells),
+        "expression": expression,
     }
     folder = toys.paths.runs / f"2026{len(list(toys.paths.state.glob('runs/*'))):04}-000000-1"
     folder.mkdir(parents=True)
@@ -255,7 +270,7 @@ def cover(toys: ToyKernels, wish: Mailing | None = None) -> str:
 def test_the_letter_says_what_is_in_the_set(toys: ToyKernels) -> None:
     said = cover(toys)
     assert "Subject: [PATCH 0/2] e, f " in said
-    assert "E e: s 1. first F f: s 2. second" in said
+    assert "E e: s Why it is needed. 1. first F f: s Why it is needed. 2. second" in said
     assert "Alice Doe (2): first second" in said
     assert "3 files changed, 3 insertions(+), 2 deletions(-) create mode 100644 net/new.c" in said
     kernel = toys.store.kernel(TAG)
@@ -268,20 +283,75 @@ def test_the_letter_says_what_is_in_the_set(toys: ToyKernels) -> None:
 
 def test_the_letter_does_not_claim_a_test_of_another_tree(toys: ToyKernels) -> None:
     assert f"Not tested: no run of exactly these patches on {TAG}" in cover(toys)
-    kept_report(toys, "f" * 40)
-    kept_report(toys, ported(toys).commit, base="f" * 40)
+    kept_report(toys, "f" * 40, told("e", "green", 1))
+    kept_report(toys, ported(toys).commit, told("e", "green", 1), base="f" * 40)
     (toys.paths.runs / "20269999-000000-1").mkdir()
     (toys.paths.runs / "20269999-000000-1" / "report.json").write_text("{")
     assert "Not tested" in cover(toys)
 
 
 def test_the_letter_says_what_the_newest_run_of_the_very_tree_found(toys: ToyKernels) -> None:
-    kept_report(toys, ported(toys).commit)
-    kept_report(toys, ported(toys).commit, state="red")
+    commit = ported(toys).commit
+    kept_report(toys, commit, told("e", "green", 3, red=2))
+    kept_report(toys, commit, told("e", "red", 2, 1, red=1, lost=2))
     said = cover(toys)
-    assert "Not tested" not in said
-    words = "2 selftests passed, 1 failed; 1 were seen to fail without their patch (day 0001)."
-    assert f"- {TAG}, x86_64, configuration plain: {words} e: red" in said
+    assert "Not tested:" not in said
+    words = "2 selftests passed, 1 failed; 1 were seen to fail without their patch."
+    assert f"- {TAG}, x86_64, configuration plain: {words}" in said
+    line = "e: red, 2 passed, 1 failed, 2 without a result; 1 seen to fail without the patch"
+    assert f"{line} (day 0001). f: not tested." in said
+
+
+def test_one_test_that_passed_hides_no_whole_run(toys: ToyKernels) -> None:
+    commit = ported(toys).commit
+    kept_report(toys, commit, told("e", "red", 2, 11), told("f", "green", 4, red=4))
+    kept_report(toys, commit, told("e", "green", 1), expression="one")
+    kept_report(toys, commit, told("f", "green", 4))
+    said = cover(toys)
+    assert "6 selftests passed, 11 failed; 4 were seen" in said
+    assert "e: red, 2 passed, 11 failed; 0 seen to fail without the patch (day 0000)." in said
+    assert "f: green, 4 passed, 0 failed; 4 seen to fail without the patch (day 0000)." in said
+    kept_report(toys, commit, told("e", "green", 13, red=1))
+    assert "e: green, 13 passed, 0 failed; 1 seen" in cover(toys)
+
+
+def test_what_only_some_tests_say_is_told_as_that(toys: ToyKernels) -> None:
+    commit = ported(toys).commit
+    kept_report(toys, commit, told("e", "green", 1), expression="one")
+    assert "fail without the patch (day 0000, only what -k 'one' chose)." in cover(toys)
+    kept_report(toys, commit, told("e", "green", 9))
+    kept_report(toys, commit, told("e", "green", 1), expression="one")
+    assert "e: green, 9 passed, 0 failed; 0 seen" in cover(toys)
+    # One that failed does take it back.
+    kept_report(toys, commit, told("e", "red", 0, 1), expression="two")
+    assert "e: red, 0 passed, 1 failed; 0 seen" in cover(toys)
+    assert "only what -k 'two' chose" in cover(toys)
+
+
+def test_the_letter_says_why(toys: ToyKernels) -> None:
+    assert cover(toys).count("Why it is needed.") == 2
+    toys.describe("e", 'why = """\nNothing else\ndoes it.\n"""', base="v5.10.100")
+    said = cover(toys)
+    assert "E e: s Nothing else does it. 1. first" in said
+    assert said.count("Why it is needed.") == 1
+    patch = toys.paths.patches / "f/0001-second.patch"
+    patch.write_text(patch.read_text().replace("Why it is needed.\n\n", ""))
+    assert "F f: s 2. second" in cover(toys)
+
+
+def test_a_resolution_that_no_selftest_confirmed_is_named(
+    toys: ToyKernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = ported(toys)
+    first = replace(series.outcomes[0], state=PatchState.REMEMBERED)
+    remembered = replace(series, outcomes=(first, *series.outcomes[1:]))
+    monkeypatch.setattr(Exporter, "rebased", lambda *_: remembered)
+    doubt = "No selftest has confirmed patch 1 yet"
+    assert doubt in cover(toys)
+    kept_report(toys, first.commit or "", told("f", "green", 1, red=1))
+    assert doubt in cover(toys)
+    kept_report(toys, first.commit or "", told("e", "green", 1, red=1))
+    assert doubt not in cover(toys)
 
 
 def test_patches_the_kernel_has_are_named_apart(toys: ToyKernels) -> None:

@@ -19,6 +19,7 @@ from workbench import (
     image,
     interrupt,
     rebase,
+    report_json,
     selftest,
     source,
     trial,
@@ -45,7 +46,7 @@ from workbench.paths import Paths
 from workbench.progress import Silent
 from workbench.suite import Suite
 from workbench.trial import Bench, Plan
-from workbench.verdict import CellState, Trial
+from workbench.verdict import CellState, RunReport, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -337,7 +338,9 @@ def test_an_extension_that_k_left_out_has_no_cell(
     monkeypatch.setattr(selftest, "run_selftests", only_a)
     both = [extension("a", tmp_path), extension("b", tmp_path)]
     wanted: tuple[str, ...] = ("a",)
-    assert states(try_it(paths, both, Red.NONE, "a")) == {"a": CellState.GREEN}
+    made = try_it(paths, both, Red.NONE, "a")
+    assert states(made) == {"a": CellState.GREEN}
+    assert report_json.as_data(RunReport((made,)))["trials"][0]["expression"] == "a"
     wanted = ()
     with pytest.raises(UsageError, match="no selftest matches -k 'a'"):
         try_it(paths, both, Red.NONE, "a")

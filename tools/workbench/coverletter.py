@@ -16,25 +16,35 @@ if TYPE_CHECKING:
 
     from workbench.addressees import Addressees
     from workbench.model import Kernel
-    from workbench.tested import TestedRun
+    from workbench.tested import TestedKernel
 
 TEMPLATE: Final = "cover-letter.j2"
 _HEADER_WIDTH: Final = 76
 _TEXT_WIDTH: Final = 72
+# By what a list's item begins with.
+_INDENTS: Final = {"- ": "  ", "  ": "    "}
 
 
 @dataclass(frozen=True)
 class LetterPatch:
-    """A patch of the set: ``number`` counts from 1, ``restored`` tells it is upstream's text."""
+    """A patch of the set: ``number`` counts from 1, ``restored`` tells it is upstream's text.
+
+    ``unconfirmed`` tells that a conflict in it was resolved from memory, and
+    that no selftest has seen the result work.
+    """
 
     number: int
     subject: str
     restored: bool
+    unconfirmed: bool = False
 
 
 @dataclass(frozen=True)
 class LetterExtension:
-    """An extension that was asked for, and its patches in the set; ``left_out`` need none here."""
+    """An extension that was asked for, and its patches in the set; ``left_out`` need none here.
+
+    ``why`` is what it is for, in the lines its author broke it into.
+    """
 
     id: str
     name: str
@@ -42,6 +52,7 @@ class LetterExtension:
     requires: tuple[str, ...]
     patches: tuple[LetterPatch, ...]
     left_out: tuple[str, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Letter:
     extensions: tuple[LetterExtension, ...]
     shortlog: str
     diffstat: str
-    tested: tuple[TestedRun, ...] = ()
+    tested: tuple[TestedKernel, ...] = ()
     earlier: str = ""
     changes: str = ""
     title: str = ""
@@ -128,7 +139,7 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(
         text,
         _TEXT_WIDTH,
-        subsequent_indent="  " if text.startswith("- ") else "",
+        subsequent_indent=_INDENTS.get(text[:2], ""),
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -22,7 +22,7 @@ class Extension:
     patch. ``requires`` names other extensions that must be applied before.
     ``restores`` are files upstream removed and it works on.
     ``lint_not_applicable`` are the files of kconfigs/lint it need not build
-    with, each with the reason.
+    with, each with the reason. ``why`` is what a cover letter says it is for.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Extension:
     reached_by: str = ""
     lint_not_applicable: tuple[tuple[str, str], ...] = ()
     restores: tuple[Restore, ...] = ()
+    why: str = ""
 
     def is_upstream(self, tag: KernelTag) -> bool:
         """Tell whether this kernel has the feature without a patch."""

@@ -21,6 +21,7 @@ The folder::
     upstream_since = ["v4.19"]      # tags from which the feature needs no patch
     uapi = "what user space sees: attribute, sysctl, ... (one line)"
     reached_by = "who sets it: strongSwan option, ip command, ... (one line)"
+    why = "what it is for, in a cover letter; else what its first patch begins with"
 
     [lint_not_applicable]           # files of kconfigs/lint it need not build with
     no-ipv6 = "the reason, in one line"
@@ -87,6 +88,7 @@ class _Description(msgspec.Struct, forbid_unknown_fields=True):
     upstream_since: list[str] = []
     uapi: str = ""
     reached_by: str = ""
+    why: str = ""
     variants: dict[str, _Variant] = {}
     lint_not_applicable: dict[str, str] = {}
     restore: list[_Restore] = []
@@ -149,6 +151,7 @@ def load(folder: Path) -> Extension:
             for variant, reason in read.lint_not_applicable.items()
         ),
         restores=_restores(where, read),
+        why=read.why.strip("\n"),
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from workbench.model import PatchState
 from workbench.rebase import rebase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from workbench.addressees import Addressees
     from workbench.declared import Extension
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
 
 _SHORTLOG_WIDTH: Final = 72
+_TRAILERS: Final = re.compile(r"(?:[A-Za-z][A-Za-z-]*: .*\n?)+")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Exporter:
         letter = Letter(
             kernel=ported.kernel,
             version=version,
-            extensions=tuple(_of_extension(each, ported) for each in self.extensions),
+            extensions=self._told_extensions(ported),
             shortlog=self._shortlog(ported),
             diffstat=self.store.git("diff", "--stat=72", "--summary", *_span(ported)),
             tested=tested.runs_of(self.paths, ported),
@@ -118,6 +120,14 @@ class Exporter:
             self.progress.note(f"{ported.kernel.name} has no get_maintainer.pl: no To: and Cc:")
         return found
 
+    def _told_extensions(self, ported: RebasedSeries) -> tuple[LetterExtension, ...]:
+        remembered = [each for each in ported.outcomes if each.state is PatchState.REMEMBERED]
+        proven = tested.proofs(self.paths) if remembered else {}
+        doubtful = {
+            each.commit for each in remembered if (each.extension, each.commit) not in proven
+        }
+        return tuple(_of_extension(self.store, each, ported, doubtful) for each in self.extensions)
+
     def _shortlog(self, ported: RebasedSeries) -> str:
         words = (f"-w{_SHORTLOG_WIDTH},2,4", "..".join(_span(ported)))
         return self.store.git("shortlog", *words).strip("\n")
@@ -133,7 +143,9 @@ def _span(ported: RebasedSeries) -> tuple[str, str]:
     return ported.kernel.commit, ported.commit
 
 
-def _of_extension(extension: Extension, ported: RebasedSeries) -> LetterExtension:
+def _of_extension(
+    store: Store, extension: Extension, ported: RebasedSeries, doubtful: Collection[str | None]
+) -> LetterExtension:
     made = [outcome.commit for outcome in ported.outcomes if outcome.commit]
     numbers = {commit: number for number, commit in enumerate(made, 1)}
     own = [outcome for outcome in ported.outcomes if outcome.extension == extension.name]
@@ -142,16 +154,32 @@ def _of_extension(extension: Extension, ported: RebasedSeries) -> LetterExtensio
         name=extension.name,
         summary=extension.summary,
         requires=extension.requires,
-        patches=tuple(_of_patches(own, numbers)),
+        patches=tuple(_of_patches(own, numbers, doubtful)),
         left_out=tuple(outcome.subject for outcome in own if not outcome.commit),
+        why=extension.why or _why(store, own),
     )
 
 
+def _why(store: Store, outcomes: Sequence[PatchOutcome]) -> str:
+    """Return how the first patch of somebody's own begins: it says what is wrong without it."""
+    for each in outcomes:
+        if each.commit and each.state is not PatchState.RESTORED:
+            paragraphs = store.git("show", "-s", "--format=%b", each.commit).split("\n\n")
+            first = paragraphs[0].strip("\n")
+            return "" if _TRAILERS.fullmatch(first) else first
+    return ""
+
+
 def _of_patches(
-    outcomes: Sequence[PatchOutcome], numbers: Mapping[str, int]
+    outcomes: Sequence[PatchOutcome], numbers: Mapping[str, int], doubtful: Collection[str | None]
 ) -> Sequence[LetterPatch]:
     return [
-        LetterPatch(numbers[each.commit], each.subject, each.state is PatchState.RESTORED)
+        LetterPatch(
+            numbers[each.commit],
+            each.subject,
+            restored=each.state is PatchState.RESTORED,
+            unconfirmed=each.commit in doubtful,
+        )
         for each in outcomes
         if each.commit
     ]

@@ -57,6 +57,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "folder": str(trial.folder or ""),
         "notes": list(trial.notes),
         "red": str(trial.red),
+        "expression": trial.expression,
         "ref": series.ref if series is not None else "",
         "tree": series.tree if series is not None else "",
         "patches": [_patch(outcome) for outcome in series.outcomes] if series is not None else [],

@@ -2,7 +2,8 @@
 """What the kept runs say of one series on one kernel: nothing, unless it was exactly this one.
 
 A series is named by its last commit, which is the same on every machine for
-the same patches on the same kernel. A run of another tree proves nothing here.
+the same patches on the same kernel. A run of another tree proves nothing
+here, and a few tests run by hand hide nothing that a whole run found.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from workbench import runs
 from workbench.model import PatchState
 from workbench.prove import ProofState
 from workbench.verdict import CellState
@@ -25,23 +27,69 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TestedRun:
-    """One run of the series: ``states`` has a word for each extension (``green``, ``red``, ...).
+class Weight:
+    """What makes one result of an extension count for more than another.
 
-    ``passed`` and ``failed`` count selftests on the patched kernel,
-    ``proofs`` those that were seen to fail without their patch. ``started``
-    is local time in ISO 8601.
+    ``whole`` tells that no ``-k`` chose among its selftests, ``decided`` that
+    its red was looked at, or that it needs none.
     """
+
+    green: bool
+    whole: bool
+    decided: bool
+
+    def outweighs(self, known: Weight) -> bool:
+        """Tell whether this newer result replaces one that is known.
+
+        A whole one that proves or refutes does. One that failed takes a green
+        one back, whatever ran; what passed without its red, or by ``-k``,
+        replaces nothing that says more.
+        """
+        if self._concludes:
+            return True
+        if not self.green:
+            return known.green or not known.whole
+        if known._concludes or not known.green:
+            return False
+        return self.whole or not known.whole
+
+    @property
+    def _concludes(self) -> bool:
+        return self.whole and (self.decided or not self.green)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The result of an extension that counts; ``state`` is one word (``green``, ``red``, ...).
+
+    ``passed``, ``failed``, ``skipped`` and ``lost`` (no result) count
+    selftests on the patched kernel, ``proofs`` those that were seen to fail
+    without their patch. ``expression`` is the ``-k`` that chose among them.
+    ``started`` is local time in ISO 8601.
+    """
+
+    __test__ = False
+    extension: str
+    state: str
+    started: str
+    passed: int
+    failed: int
+    skipped: int
+    lost: int
+    proofs: int
+    expression: str
+
+
+@dataclass(frozen=True)
+class TestedKernel:
+    """The series in one flavour and architecture; ``missing`` are extensions without a result."""
 
     __test__ = False
     kernel: str
     flavour: str
     arch: str
-    started: str
-    states: tuple[tuple[str, str], ...]
-    passed: int
-    failed: int
-    proofs: int
+    results: tuple[Tested, ...]
+    missing: tuple[str, ...]
 
 
 class _Word(msgspec.Struct):
@@ -54,7 +102,9 @@ class _Word(msgspec.Struct):
 class _Cell(msgspec.Struct):
     extension: str
     state: str
+    upstream: bool = False
     tests: list[_Word] = []
+    lost: list[str] = []
     proofs: list[_Word] = []
 
 
@@ -69,6 +119,7 @@ class _Trial(msgspec.Struct):
     arch: str
     patches: list[_Patch]
     cells: list[_Cell]
+    expression: str = ""
 
 
 class _Report(msgspec.Struct):
@@ -76,14 +127,15 @@ class _Report(msgspec.Struct):
     trials: list[_Trial]
 
 
-def runs_of(paths: Paths, series: RebasedSeries) -> tuple[TestedRun, ...]:
-    """Return the newest kept run of this series for each flavour and architecture."""
-    found: dict[tuple[str, str], TestedRun] = {}
-    for report in _reports(paths):
+def runs_of(paths: Paths, series: RebasedSeries) -> tuple[TestedKernel, ...]:
+    """Return what is known of this very series, for each flavour and architecture."""
+    found: dict[tuple[str, str], dict[str, tuple[Weight, Tested]]] = {}
+    for report in reversed(list(_reports(paths))):
         for trial in report.trials:
             if _is_of(trial, series):
-                found.setdefault((trial.flavour, trial.arch), _summed(report, trial))
-    return tuple(found[key] for key in sorted(found))
+                results = found.setdefault((trial.flavour, trial.arch), {})
+                _weigh(results, report.started, trial)
+    return tuple(_told_of(series, key, found[key]) for key in sorted(found))
 
 
 def confirmed(paths: Paths, series: RebasedSeries) -> RebasedSeries:
@@ -140,8 +192,7 @@ def _told(outcome: PatchOutcome, started: str | None) -> PatchOutcome:
 
 def _reports(paths: Paths) -> Iterator[_Report]:
     """Read the reports, newest first; one that cannot be read says nothing."""
-    files = paths.runs.glob("*/report.json") if paths.runs.is_dir() else ()
-    for file in sorted(files, reverse=True):
+    for file in runs.reports(paths):
         try:
             yield msgspec.json.decode(file.read_bytes(), type=_Report)
         except (OSError, msgspec.MsgspecError):
@@ -151,19 +202,44 @@ def _reports(paths: Paths) -> Iterator[_Report]:
 def _is_of(trial: _Trial, series: RebasedSeries) -> bool:
     commits = [patch.commit for patch in trial.patches if patch.commit]
     same_patches = bool(commits) and commits[-1] == series.commit
-    return same_patches and trial.commit == series.kernel.commit and bool(trial.cells)
+    return same_patches and trial.commit == series.kernel.commit
 
 
-def _summed(report: _Report, trial: _Trial) -> TestedRun:
-    outcomes = Counter(test.outcome for cell in trial.cells for test in cell.tests)
-    proofs = [proof.state for cell in trial.cells for proof in cell.proofs]
-    return TestedRun(
-        kernel=trial.kernel,
-        flavour=trial.flavour,
-        arch=trial.arch,
-        started=report.started,
-        states=tuple((cell.extension, cell.state) for cell in trial.cells),
+def _weigh(results: dict[str, tuple[Weight, Tested]], started: str, trial: _Trial) -> None:
+    """Take the results of a newer trial that outweigh what is known."""
+    for cell in trial.cells:
+        weight = Weight(
+            green=cell.state == CellState.GREEN,
+            whole=not trial.expression,
+            decided=bool(cell.proofs) or cell.upstream,
+        )
+        known = results.get(cell.extension)
+        if known is None or weight.outweighs(known[0]):
+            results[cell.extension] = weight, _tested(started, trial.expression, cell)
+
+
+def _tested(started: str, expression: str, cell: _Cell) -> Tested:
+    outcomes = Counter(test.outcome for test in cell.tests)
+    return Tested(
+        extension=cell.extension,
+        state=cell.state,
+        started=started,
         passed=outcomes["passed"],
         failed=outcomes["failed"] + outcomes["error"],
-        proofs=proofs.count(ProofState.RED),
+        skipped=outcomes["skipped"],
+        lost=len(cell.lost),
+        proofs=[proof.state for proof in cell.proofs].count(ProofState.RED),
+        expression=expression,
+    )
+
+
+def _told_of(
+    series: RebasedSeries, key: tuple[str, str], results: dict[str, tuple[Weight, Tested]]
+) -> TestedKernel:
+    named = series.extensions
+    return TestedKernel(
+        series.kernel.name,
+        *key,
+        results=tuple(results[name][1] for name in named if name in results),
+        missing=tuple(name for name in named if name not in results),
     )

@@ -255,6 +255,7 @@ def _conclude(bench: Bench, course: Course) -> Trial:
         folder=bench.folder,
         red=plan.red,
         image=course.image,
+        expression=plan.expression,
     )
 
 

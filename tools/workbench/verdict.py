@@ -129,7 +129,8 @@ class Trial:
     kernel. ``notes`` are worth a line but do not change the verdict.
     ``folder`` keeps the consoles and results of the run. ``red`` tells how
     the red was had: a verdict without any is about the green alone. ``image``
-    is what the guests ran, None when it came to none.
+    is what the guests ran, None when it came to none; ``expression`` the ``-k``
+    that chose among the selftests, if one did.
     """
 
     kernel: Kernel
@@ -144,6 +145,7 @@ class Trial:
     seconds: float = 0.0
     red: Red = Red.NONE
     image: GuestImage | None = None
+    expression: str = ""
 
     @property
     def verdict(self) -> Verdict:
