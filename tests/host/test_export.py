@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 import shutil
 from dataclasses import replace
@@ -275,7 +277,8 @@ def test_the_letter_says_what_is_in_the_set(toys: ToyKernels) -> None:
     assert "3 files changed, 3 insertions(+), 2 deletions(-) create mode 100644 net/new.c" in said
     kernel = toys.store.kernel(TAG)
     assert kernel is not None
-    assert f"base-commit: {kernel.commit} --" in said
+    assert f"base-commit: {kernel.commit} That commit is what kpw makes of the sources" in said
+    assert f"apply the set to the tag {TAG} there. --" in said
     assert f"tree {kernel.tree}" in said
     assert "Range-diff" not in said
     assert "] Two things " in cover(toys, Mailing(title="Two things", addressed=False))
@@ -377,6 +380,180 @@ def test_a_later_version_is_compared_with_the_last_one(toys: ToyKernels, tmp_pat
     assert "Range-diff against v3:" in letter(tmp_path / "v4")
     assert kpw(TAG, "-v", "3", "--format-patch", tmp_path / "again") == ExitCode.GOOD
     assert "Range-diff against v1:" in letter(tmp_path / "again")
+
+
+def changed(toys: ToyKernels, word: str = "2nd") -> None:
+    """Write the second patch anew."""
+    line = f"{word}\n".encode()
+    toys.patch("f/0001-second.patch", FIRST, {**FIRST, "net/other.c": text(OTHER, at3=line)})
+
+
+def test_a_version_that_was_exported_is_not_replaced_unasked(
+    toys: ToyKernels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kpw(TAG, "--format-patch", tmp_path / "sent") == ExitCode.GOOD
+    assert kpw(TAG, "--format-patch", tmp_path / "again") == ExitCode.GOOD
+    changed(toys)
+    assert kpw(TAG, "--format-patch", tmp_path / "other") == ExitCode.USAGE
+    assert f"v1 was exported for {TAG} with other patches; say -v 2" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert kpw(TAG, "--quilt", tmp_path / "quilt") == ExitCode.GOOD
+    # What was sent is what is compared with, whatever became of the cache.
+    for ref in toys.store.git("for-each-ref", "--format=%(refname)", "refs/kpw").splitlines():
+        toys.store.git("update-ref", "-d", ref)
+    assert kpw(TAG, "-v", "2", "--format-patch", tmp_path / "v2") == ExitCode.GOOD
+    said = letter(tmp_path / "v2")
+    assert "Range-diff against v1:\n" in said
+    assert "-+second" in said
+
+
+def test_a_version_that_was_never_sent_can_be_replaced(toys: ToyKernels, tmp_path: Path) -> None:
+    assert kpw(TAG, "--format-patch", tmp_path / "v1") == ExitCode.GOOD
+    changed(toys)
+    assert kpw(TAG, "--replace", "--format-patch", tmp_path / "v1") == ExitCode.GOOD
+    changed(toys, "3rd")
+    assert kpw(TAG, "-v2", "--format-patch", tmp_path / "v2") == ExitCode.GOOD
+    assert "-+2nd" in letter(tmp_path / "v2")
+
+
+def test_a_version_for_another_kernel_is_compared_with_when_there_is_no_other(
+    toys: ToyKernels, tmp_path: Path
+) -> None:
+    assert kpw("v5.10.100", "--format-patch", tmp_path / "v1") == ExitCode.GOOD
+    changed(toys)
+    assert kpw(TAG, "-v2", "--format-patch", tmp_path / "v2") == ExitCode.GOOD
+    assert "Range-diff against v1 on v5.10.100:\n" in letter(tmp_path / "v2")
+
+
+def worded(folder: Path, *pairs: tuple[str, str]) -> None:
+    """Edit a folder's letter, as its owner does before he sends it."""
+    (cover,) = folder.glob("*0000-cover-letter.patch")
+    said = cover.read_text()
+    for old, new in pairs:
+        assert said.count(old) == 1
+        said = said.replace(old, new)
+    cover.write_text(said)
+
+
+def test_what_was_written_into_a_letter_is_in_the_next_one(
+    toys: ToyKernels, tmp_path: Path
+) -> None:
+    assert kpw(TAG, "--format-patch", tmp_path / "v1") == ExitCode.GOOD
+    worded(
+        tmp_path / "v1",
+        ("Subject: [PATCH 0/2] e, f\n", "Subject: [PATCH 0/2] Zwölf\nTo: Al <al@example.org>\n"),
+        ("This set is for", "Please take this.\n\nThis set is for"),
+    )
+    changed(toys)
+    assert kpw(TAG, "-v2", "--format-patch", tmp_path / "v2") == ExitCode.GOOD
+    worded(tmp_path / "v2", ("Please take this.", "Please do take this."))
+    kept_report(toys, ported(toys).commit, told("e", "green", 7))
+    assert kpw(TAG, "-v3", "--format-patch", tmp_path / "v3") == ExitCode.GOOD
+    (file,) = (tmp_path / "v3").glob("*cover-letter.patch")
+    mail = email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+    assert (mail["Subject"], mail["To"]) == ("[PATCH v3 0/2] Zwölf", "Al <al@example.org>")
+    said = letter(tmp_path / "v3")
+    assert "\n\nPlease do take this.\n\nThis set is for" in said
+    assert "7 selftests passed" in said
+    assert "Range-diff against v2:" in said
+    assert (tmp_path / "v3" / "b4-cover.txt").read_text().startswith("Zwölf\n\nPlease do take")
+
+
+def test_what_a_letter_said_of_tests_is_not_carried_on(
+    toys: ToyKernels, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept_report(toys, ported(toys).commit, told("e", "green", 7))
+    assert kpw(TAG, "--format-patch", tmp_path / "v1") == ExitCode.GOOD
+    worded(tmp_path / "v1", ("  e: green, 7 passed", "  e: green, all 7 passed"))
+    changed(toys)
+    capsys.readouterr()
+    assert kpw(TAG, "-v2", "--format-patch", tmp_path / "v2") == ExitCode.GOOD
+    assert "does not fit in whole: compare the two letters" in capsys.readouterr().err
+    assert "7 passed" not in letter(tmp_path / "v2")
+    assert "Not tested: no run" in letter(tmp_path / "v2")
+
+
+def test_a_kernel_of_a_clone_has_the_clones_own_commit(toys: ToyKernels, tmp_path: Path) -> None:
+    work = plain(toys)
+    words = ("--repo", work.folder, "--format-patch", tmp_path / "out")
+    assert kpw("HEAD", *words) == ExitCode.GOOD
+    said = letter(tmp_path / "out")
+    assert f"base-commit: {work.git('rev-parse', 'HEAD')}\n-- " in said
+
+
+# How the mails go out
+
+
+def test_the_mails_are_such_as_mailers_read(toys: ToyKernels, tmp_path: Path) -> None:
+    toys.kernel("v6.12.54", {**NEWER, "scripts/get_maintainer.pl": SCRIPT, "MAINTAINERS": b"x\n"})
+    patch = toys.paths.patches / "f/0001-second.patch"
+    patch.write_text(patch.read_text().replace("Why it is", "Warum — why it is"))
+    out = tmp_path / "out"
+    assert kpw("v6.12.54", "--title", "Zwei Äpfel", "--format-patch", out) == ExitCode.GOOD
+    files = sorted(out.glob("*.patch"))
+    mails = [
+        email.message_from_bytes(file.read_bytes(), policy=email.policy.default) for file in files
+    ]
+    subjects = [str(mail["Subject"]) for mail in mails]
+    assert subjects == ["[PATCH 0/2] Zwei Äpfel", "[PATCH 1/2] first", "[PATCH 2/2] second"]
+    for file, mail in zip(files, mails, strict=True):
+        assert mail.defects == []
+        head, _, body = file.read_bytes().partition(b"\n\n")
+        assert head.isascii()
+        assert body.isascii() or mail.get_content_charset() == "utf-8"
+        assert mail.get_content().encode() == body
+        assert [each.addr_spec for each in mail["From"].addresses] != [""]
+        assert mail["Date"].datetime
+        assert [str(each) for each in mail["To"].addresses] == ["Zoë Doe <zoe@example.org>"]
+        assert [str(each) for each in mail["Cc"].addresses] == ["list-3@example.org"]
+
+
+def test_the_letter_is_there_as_b4_takes_it(toys: ToyKernels, tmp_path: Path) -> None:
+    toys.kernel("v6.12.54", {**NEWER, "scripts/get_maintainer.pl": SCRIPT, "MAINTAINERS": b"x\n"})
+    out = tmp_path / "out"
+    assert kpw("v6.12.54", "--format-patch", out) == ExitCode.GOOD
+    said = (out / "b4-cover.txt").read_text()
+    assert said.startswith("e, f\n\nThis set is for v6.12.54.")
+    # b4 writes these itself.
+    for added in ("base-commit", "Alice Doe (2)", "files changed", "-- \n", "\n\n\n"):
+        assert added in letter(out) + "\n\n\n"
+        assert added not in said
+    assert said.endswith("\n\nTo: Zoë Doe <zoe@example.org>\nCc: list-3@example.org\n")
+
+
+@pytest.mark.skipif(shutil.which("b4") is None, reason="b4 is not installed")
+def test_b4_sends_the_set_from_a_branch(toys: ToyKernels, tmp_path: Path) -> None:
+    """What 'kpw export --help' says, word by word; b4 writes the mails into a folder."""
+    toys.kernel("v6.12.54", {**NEWER, "scripts/get_maintainer.pl": SCRIPT, "MAINTAINERS": b"x\n"})
+    out = tmp_path / "out"
+    assert kpw("v6.12.54", "-v2", "--title", "Zwei", "--format-patch", out) == ExitCode.GOOD
+    work = plain(toys, "v6.12.54")
+    for key, value in (("name", "Zoë Doe"), ("email", "zoe@example.org")):
+        work.git("config", f"user.{key}", value)
+    work.git("switch", "-q", "-c", "topic")
+    home = {"HOME": str(tmp_path), "GIT_EDITOR": f"cp {out / 'b4-cover.txt'}"}
+    # The toy's identity is in variables, which b4 does not ask.
+    named = {key: v for key, v in work.env.items() if not key.startswith("GIT_")} | home
+    argv: list[str | Path] = ["git", "-C", work.folder, "am", "-q", "--empty=drop"]
+    process.run([*argv, *sorted(out.glob("*.patch"))], env=named)
+    for step in (
+        ("prep", "--enroll", "v6.12.54"),
+        ("prep", "--edit-cover"),
+        ("prep", "--force-revision", "2"),
+        ("send", "--no-sign", "-o", str(tmp_path / "b4")),
+    ):
+        process.run(["b4", *step], env=named, cwd=work.folder)
+    assert work.tree == ported(toys, "v6.12.54").tree
+    mails = [
+        email.message_from_bytes(file.read_bytes(), policy=email.policy.default)
+        for file in sorted((tmp_path / "b4").iterdir())
+    ]
+    subjects = [str(mail["Subject"]) for mail in mails]
+    assert subjects == ["[PATCH v2 0/2] Zwei", "[PATCH v2 1/2] first", "[PATCH v2 2/2] second"]
+    assert all(str(mail["To"]) == "Zoë Doe <zoe@example.org>" for mail in mails)
+    said = mails[0].get_content()
+    assert "Why it is needed." in said
+    assert said.count("Alice Doe (2):") == said.count("base-commit: ") == 1
 
 
 def test_the_range_diff_can_be_to_a_folder_a_kernel_or_a_commit(

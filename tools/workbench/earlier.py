@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The version of a series that was exported before, and what changed since.
 
-An export leaves its commit at ``refs/kpw/export/<kernel>/<extensions>/v<N>``;
-the patches of a folder somebody kept are made commits again.
+The patches of a folder are made commits again, be it the user's or the one
+in which :mod:`workbench.exported` keeps a version.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from workbench.gitstore import Store
     from workbench.model import Kernel, RebasedSeries
 
-_SERIES: Final = "refs/kpw/series/"
 _EXPORT: Final = "refs/kpw/export/"
+_KERNELS: Final = ("refs/tags/", "refs/kpw/user/")
 _BASE = re.compile(r"^(?:# )?base-commit: ([0-9a-f]{40,64})$", re.MULTILINE)
-_VERSION = re.compile(r"v(\d+)")
 
 
 @dataclass(frozen=True)
@@ -42,34 +41,13 @@ class Earlier:
     commit: str
 
 
-def remember(store: Store, ported: RebasedSeries, version: int) -> None:
-    """Keep what was exported, for the range-diff of the next version."""
-    store.update_ref(f"{_folder(ported)}v{version}", ported.commit)
-
-
-def remembered(store: Store, ported: RebasedSeries, version: int) -> Earlier | None:
-    """Return the last version below ``version`` that was exported for this kernel."""
-    folder = _folder(ported)
-    listed = store.git("for-each-ref", "--format=%(refname) %(objectname)", folder)
-    pairs = (line.split(" ") for line in listed.splitlines())
-    versions = {
-        int(match[1]): commit
-        for ref, commit in pairs
-        if (match := _VERSION.fullmatch(ref.removeprefix(folder)))
-    }
-    older = [number for number in versions if number < version]
-    if not older:
-        return None
-    return Earlier(f"v{max(older)}", ported.kernel.commit, versions[max(older)])
-
-
 def named(store: Store, name: str) -> Earlier:
     """Return the version at a commit's name in the store; UsageError when it is none."""
     commit = store.resolve(f"{name}^{{commit}}")
     if commit is None:
         raise UsageError(
             f"--since {name}: no folder, kernel tag or commit of the store",
-            next_step=f"see 'git --git-dir={store.path} for-each-ref refs/kpw/export'",
+            next_step=f"see 'git --git-dir={store.path} for-each-ref refs/kpw/series'",
         )
     return Earlier(name, _base_of(store, name, commit), commit)
 
@@ -97,18 +75,22 @@ def range_diff(store: Store, earlier: Earlier, ported: RebasedSeries) -> str:
     return store.git("range-diff", "--no-color", old, new)
 
 
-def _folder(ported: RebasedSeries) -> str:
-    return f"{_EXPORT}{ported.ref.removeprefix(_SERIES)}/"
-
-
 def _base_of(store: Store, name: str, commit: str) -> str:
     """Return the kernel a series stands on: the first one met on the way down."""
-    found = store.git("for-each-ref", "--format=%(objectname)", "refs/tags", "refs/kpw/user")
-    kernels = set(found.split())
+    kernels = _kernels(store)
     for each in store.git("rev-list", "--first-parent", commit).split():
         if each in kernels:
             return each
     raise UsageError(f"--since {name}: it stands on no kernel of the store")
+
+
+def _kernels(store: Store) -> dict[str, str]:
+    """Return the commits of all kernels of the store, with their names."""
+    words = ("for-each-ref", "--format=%(objectname) %(refname)", *_KERNELS)
+    lines = (line.split(" ") for line in store.git(*words).splitlines())
+    return {
+        commit: ref.removeprefix(_KERNELS[0]).removeprefix(_KERNELS[1]) for commit, ref in lines
+    }
 
 
 def _patches(folder: Path) -> list[Path]:
@@ -129,7 +111,7 @@ def _stated_base(store: Store, folder: Path, files: list[Path]) -> Kernel:
     texts = [*sorted(folder.glob(f"*{COVER}")), folder / QUILT_SERIES, *files]
     read = (path.read_text(errors="replace") for path in texts if path.is_file())
     stated = next((match[1] for text in read if (match := _BASE.search(text))), None)
-    names = {commit: tag for tag, commit in store.tags().items()}
+    names = _kernels(store)
     kernel = store.kernel(names[stated]) if stated in names else None
     if kernel is None:
         raise UsageError(

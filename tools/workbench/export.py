@@ -4,14 +4,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from workbench import addressees, coverletter, earlier, patchset, process, tested
-from workbench.coverletter import Envelope, Letter, LetterExtension, LetterPatch
+from workbench import (
+    addressees,
+    coverletter,
+    earlier,
+    exported,
+    patchset,
+    process,
+    rewording,
+    tested,
+)
+from workbench.coverletter import Cover, Letter, LetterExtension, LetterPatch
 from workbench.errors import UsageError
-from workbench.exportfolder import COVER
+from workbench.exportfolder import B4_COVER, COVER
 from workbench.model import PatchState
 from workbench.rebase import rebase
 
@@ -21,6 +30,7 @@ if TYPE_CHECKING:
     from workbench.addressees import Addressees
     from workbench.declared import Extension
     from workbench.earlier import Earlier
+    from workbench.exported import Exported
     from workbench.gitstore import Store
     from workbench.model import Kernel, PatchOutcome, RebasedSeries
     from workbench.paths import Paths
@@ -66,7 +76,7 @@ class Exporter:
         return files
 
     def mails(self, ported: RebasedSeries, wish: Mailing) -> dict[str, bytes]:
-        """Return the files of a set of mails, the letter first."""
+        """Return the files of a set of mails, the letter first, as it is made here."""
         version = wish.version
         before = self._before(ported, wish)
         bare = patchset.mails(self.store, ported, version, None)
@@ -78,29 +88,56 @@ class Exporter:
             version=version,
             extensions=self._told_extensions(ported),
             shortlog=self._shortlog(ported),
-            diffstat=self.store.git("diff", "--stat=72", "--summary", *_span(ported)),
+            diffstat=self._diffstat(ported),
             tested=tested.runs_of(self.paths, ported),
             earlier=before.name if before else "",
             changes=earlier.range_diff(self.store, before, ported) if before else "",
             title=wish.title,
+            # A tarball's commit is made when it is imported; --repo takes the user's own.
+            local_base=ported.kernel.name in self.store.tags(),
         )
         number = f"v{version}" if version > 1 else ""
         count = str(len(files))
-        envelope = Envelope(
+        subject, body = coverletter.render(self.paths.patches / coverletter.TEMPLATE, letter)
+        cover = Cover(
             commit=ported.commit,
             prefix=" ".join(filter(None, ("PATCH", number, f"{'0' * len(count)}/{count}"))),
             date=self._newest_date(ported),
             sender=_sender(self.store, self.paths.repo),
-            addressees=whom,
+            subject=subject,
+            body=body,
+            to=coverletter.spelt_out(whom.to if whom else ()),
+            cc=coverletter.spelt_out(whom.cc if whom else ()),
         )
-        template = self.paths.patches / coverletter.TEMPLATE
-        cover = coverletter.mail(template, letter, envelope)
-        return {"-".join(filter(None, (number, COVER))): cover, **files}
+        return {"-".join(filter(None, (number, COVER))): cover.mail(), **files}
+
+    def worded(
+        self, ported: RebasedSeries, version: int, made: Mapping[str, bytes]
+    ) -> dict[str, bytes]:
+        """Return the files with what the user wrote into the last letter, and b4's form of it."""
+        name = next(each for each in made if each.endswith(COVER))
+        letter = self._carried(ported, version, made[name])
+        added = (self._shortlog(ported), self._diffstat(ported))
+        return {**made, name: letter, B4_COVER: coverletter.parsed(letter).for_b4(*added)}
+
+    def _carried(self, ported: RebasedSeries, version: int, letter: bytes) -> bytes:
+        last = exported.same(self.paths, ported, version)
+        last = last or exported.before(self.paths, ported, version)
+        if last is None:
+            return letter
+        made, place = last.letter
+        if not place.is_file() or place.read_bytes() == made.read_bytes():
+            return letter
+        found = rewording.carried(self.store, made.read_bytes(), place.read_bytes(), letter)
+        said = "is carried on" if found.whole else "does not fit in whole: compare the two letters"
+        self.progress.note(f"what you wrote into {place} {said}")
+        return found.mail
 
     def _before(self, ported: RebasedSeries, wish: Mailing) -> Earlier | None:
         """Return the version to compare with; None when there was none."""
         if not wish.since:
-            return earlier.remembered(self.store, ported, wish.version)
+            last = exported.before(self.paths, ported, wish.version)
+            return None if last is None else self._made_again(ported, last)
         if Path(wish.since).is_dir():
             return earlier.in_folder(self.store, Path(wish.since))
         kernel = self.store.kernel(wish.since)
@@ -112,6 +149,10 @@ class Exporter:
         left_out = "" if there.applies else ", where not all of it applies"
         name = f"the series on {kernel.name}{left_out}"
         return earlier.Earlier(name, kernel.commit, there.commit)
+
+    def _made_again(self, ported: RebasedSeries, last: Exported) -> Earlier:
+        other = "" if last.kernel == ported.kernel.name else f" on {last.kernel}"
+        return replace(earlier.in_folder(self.store, last.files), name=f"v{last.version}{other}")
 
     def _addressees(self, ported: RebasedSeries, mails: bytes) -> Addressees | None:
         self.progress.step(f"{ported.kernel.name}: get_maintainer.pl")
@@ -127,6 +168,9 @@ class Exporter:
             each.commit for each in remembered if (each.extension, each.commit) not in proven
         }
         return tuple(_of_extension(self.store, each, ported, doubtful) for each in self.extensions)
+
+    def _diffstat(self, ported: RebasedSeries) -> str:
+        return self.store.git("diff", "--stat=72", "--summary", *_span(ported))
 
     def _shortlog(self, ported: RebasedSeries) -> str:
         words = (f"-w{_SHORTLOG_WIDTH},2,4", "..".join(_span(ported)))

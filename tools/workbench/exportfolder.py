@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What every cover letter's file name ends with, and quilt's list of patches.
 COVER: Final = "0000-cover-letter.patch"
+#: The letter once more, as 'b4 prep --edit-cover' takes it.
+B4_COVER: Final = "b4-cover.txt"
 QUILT_SERIES: Final = "series"
 _RECORD: Final = ".kpw-export"
 

@@ -96,6 +96,11 @@ class Paths:
         return self.state / "runs"
 
     @cached_property
+    def exports(self) -> Path:
+        """What was exported as mails: ``<kernel>/<extensions>/v<N>/``."""
+        return self.state / "exports"
+
+    @cached_property
     def resolve(self) -> Path:
         """Conflicts somebody is at: ``<kernel>/<extension>-<number>/{tree,state.json}``."""
         return self.state / "resolve"

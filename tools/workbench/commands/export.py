@@ -42,7 +42,10 @@ _FOLDER = click.Path(path_type=Path)
     "--since",
     metavar="REF|DIR|TAG",
     help="Range-diff to this: a commit of the store, an exported folder, or the series on a"
-    " kernel. None: the last version below N that was exported for this kernel.",
+    " kernel. None: the last version below N that was exported.",
+)
+@click.option(
+    "--replace", is_flag=True, help="Write other patches as a version that was exported already."
 )
 @click.option("--title", metavar="TEXT", default="", help="The letter's subject.")
 @click.option(
@@ -61,6 +64,7 @@ def command(  # noqa: PLR0913  # click gives each option its own
     quilt: Path | None,
     version: int,
     since: str | None,
+    replace: bool,
     title: str,
     addresses: bool,
     as_json: bool,
@@ -68,11 +72,21 @@ def command(  # noqa: PLR0913  # click gives each option its own
     """Port the series to TAG and write it to a folder.
 
     With --format-patch the folder is for 'git am --empty=drop DIR/*.patch' on
-    a plain checkout of TAG, and for 'git send-email' or 'b4 send'. Nothing is
+    a plain checkout of TAG, and for 'git send-email DIR/*.patch'. Nothing is
     written when a patch conflicts (exit code 3), or over what kpw did not
-    write.
-    """
-    from workbench import earlier, export, exportfolder, extensions, progress, source
+    write. A version is kept in $KPW_STATE: the next one is compared with it,
+    and takes over what you wrote into its letter.
+
+    b4 sends from a branch, in a clone of your own:
+
+    \b
+    git switch -c TOPIC TAG && git am --empty=drop DIR/*.patch
+    b4 prep --enroll TAG
+    GIT_EDITOR="cp DIR/b4-cover.txt" b4 prep --edit-cover
+    b4 prep --force-revision N        for version 2 and later
+    b4 send --dry-run, then b4 send
+    """  # noqa: D301 - \b is click's word for a paragraph that is not filled
+    from workbench import export, exported, exportfolder, extensions, progress, source
     from workbench.gitstore import Store
 
     folder = mails or quilt
@@ -89,11 +103,17 @@ def command(  # noqa: PLR0913  # click gives each option its own
             return _refused(ported, as_json=as_json)
         if ported.commit == kernel.commit:
             raise UsageError(f"nothing to write: no patch is needed on {kernel.name}")
-        wish = export.Mailing(version, since or "", title, addressed=addresses)
-        files = exporter.mails(ported, wish) if mails else exporter.quilt(ported)
+        if mails is None:
+            files = exporter.quilt(ported)
+        else:
+            if not replace:
+                exported.refuse_other(paths, ported, version)
+            made = exporter.mails(
+                ported, export.Mailing(version, since or "", title, addressed=addresses)
+            )
+            files = exporter.worded(ported, version, made)
+            exported.keep(paths, ported, version, made, mails)
         written = exportfolder.write(folder, files)
-        if mails:
-            earlier.remember(exporter.store, ported, version)
     _tell(ported, folder, tuple(files), written=written, as_json=as_json)
     return ExitCode.GOOD
 
