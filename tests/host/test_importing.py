@@ -220,7 +220,90 @@ def test_the_base_is_what_is_known_and_otherwise_asked_for(
     assert bases == {"guessed": "v6.12.40", "noted": TAG, "said": TAG}
     unknown = inbox.mail("1/1", "x", {"net/state.c": b"no\n"}, {"net/state.c": b"yes\n"})
     assert inbox.kpw(inbox.mbox(unknown), "--into", "e") == ExitCode.USAGE
-    assert "say it with --base TAG" in capsys.readouterr().err
+    assert "say with --base TAG" in capsys.readouterr().err
+
+
+#: What somebody had between two releases: nobody else has his net/state.c.
+OWN: Files = {**BASE, "net/state.c": text(LINES, at10=b"his own\n")}
+OWN_FIRST: Files = {
+    **OWN,
+    "net/state.c": text(LINES, at10=b"his own\n", at12=b"first\n"),
+    "net/other.c": text(OTHER, at3=b"first\n"),
+}
+OWN_SECOND: Files = {
+    **OWN_FIRST,
+    "net/state.c": text(LINES, at10=b"his own\n", at12=b"first\n", at14=b"second\n"),
+}
+
+
+def test_what_was_made_on_no_release_is_merged_onto_the_nearest(
+    inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toys = inbox.toys
+    toys.kernel("v6.1.40", {"net/other.c": b"another\n"})
+    one = inbox.mail("1/2", "net: say first", OWN, OWN_FIRST)
+    two = inbox.mail("2/2", "net: say second", OWN_FIRST, OWN_SECOND)
+    assert inbox.kpw(inbox.mbox(one, two), "--into", "e") == ExitCode.GOOD
+    said = capsys.readouterr().out
+    assert "net: say first: merged, since it does not apply there as it stands" in said
+    assert f"made on {TAG}: it is the nearest imported, with 1 of the 2 files" in said
+    wanted = text(LINES, at12=b"first\n", at14=b"second\n")
+    series = toys.rebase(inbox.kernel)
+    assert [str(each.state) for each in series.outcomes] == ["clean", "clean"]
+    assert toys.content(series.tree, "net/state.c") == wanted
+    first = {**OWN_FIRST, "net/state.c": text(LINES, at12=b"first\n")}
+    ours = inbox.content()[ONE][0].decode()
+    full = toys.diff(BASE, first).partition("diff --git ")[2]
+    assert ours.partition("\ndiff --git ")[2].partition("-- \n")[0] == full
+
+
+def test_what_cannot_be_merged_either_says_what_to_do(
+    inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = inbox.entries()
+    clash = {**OWN, "net/state.c": text(LINES, at10=b"his new\n")}
+    words = ("--into", "e", "--base", TAG)
+    assert inbox.kpw(inbox.mbox(inbox.mail("", "x", OWN, clash)), *words) == ExitCode.CONFLICT
+    assert f"or rebase the patches onto {TAG}" in capsys.readouterr().out
+    alien = inbox.mail("", "x", OWN, OWN_FIRST)
+    blobs = inbox.toys.store.git("hash-object", "--stdin", input=OWN["net/state.c"])  # type: ignore[arg-type]
+    alien = alien.replace(blobs[:12], "f" * 12)
+    assert inbox.kpw(inbox.mbox(alien), *words, "--json") == ExitCode.CONFLICT
+    assert json.loads(capsys.readouterr().out)["misfit"]["unknown"] == ["net/state.c"]
+    assert inbox.kpw(inbox.mbox(alien), *words) == ExitCode.CONFLICT
+    assert "no kernel here has net/state.c as it was made on" in capsys.readouterr().out
+    assert inbox.entries() == before
+
+
+def test_a_slip_of_the_pen_makes_no_extension(
+    inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inbox.toys.describe("spi-timeout", base=TAG)
+    before = inbox.entries()
+    box = inbox.mbox(inbox.one, inbox.two)
+    assert inbox.kpw(box, "--into", "spi-timeot") == ExitCode.USAGE
+    assert "did you mean 'spi-timeout'?); say --into spi-timeout, or --new" in (
+        capsys.readouterr().err
+    )
+    assert inbox.kpw(box, "--into", "spi-timeout", "--new") == ExitCode.USAGE
+    assert inbox.entries() == before
+    assert inbox.kpw(box, "--into", "spi-timeot", "--new") == ExitCode.GOOD
+    assert "patches/spi-timeot: a new extension\n" in capsys.readouterr().out
+    assert inbox.kpw(box, "--into", "spi-timeout") == ExitCode.GOOD
+    assert "a new extension" not in capsys.readouterr().out
+
+
+def test_what_replies_give_is_in_the_patch(
+    inbox: Inbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ack = MAIL.format(oid="1" * 40, tag="2/2", subject="net: say second", diff="")
+    ack = ack.replace("Subject: [", "Subject: Re: [").replace("Why it is", "> Why it is")
+    ack = ack.replace("Signed-off-by: Zoë Doe", "Tested-by: Zoë Doe")
+    assert inbox.kpw(inbox.mbox(inbox.one, inbox.two, ack), "--into", "e") == ExitCode.GOOD
+    patch = read_patch(inbox.patches / "e" / TWO)
+    assert patch.mail.trailers[-1] == ("Tested-by", "Zoë Doe <zoe@example.org>")
+    assert "given: " in capsys.readouterr().err
+    assert read_patch(inbox.patches / "e" / ONE).mail.trailer("Tested-by") == ()
 
 
 def test_an_extension_has_one_base(inbox: Inbox, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,6 +367,27 @@ def test_a_range_of_commits(inbox: Inbox, capsys: pytest.CaptureFixture[str]) ->
     before = inbox.content()
     assert inbox.kpw(f"{TAG}..HEAD", *words) == ExitCode.GOOD
     assert inbox.content() == before
+
+
+def test_the_settings_of_a_clone_change_nothing(inbox: Inbox) -> None:
+    work = inbox.repo()
+    settings = {
+        "diff.noprefix": "true",
+        "diff.suppressBlankEmpty": "true",
+        "diff.external": "false",
+        "format.signOff": "true",
+        "format.attach": "x",
+        "format.coverLetter": "true",
+        "format.subjectPrefix": "OWN",
+        "core.quotePath": "false",
+    }
+    words = ("--repo", work.folder)
+    assert inbox.kpw(f"{TAG}..HEAD", *words, "--into", "plain") == ExitCode.GOOD
+    for key, value in settings.items():
+        work.git("config", key, value)
+    assert inbox.kpw(f"{TAG}..HEAD", *words, "--into", "set") == ExitCode.GOOD
+    for name in (ONE, TWO):
+        assert inbox.content("set")[name][0] == inbox.content("plain")[name][0]
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,128 @@ def test_what_cannot_be_decoded_is_refused_unless_it_is_a_reply(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("sender", "name"),
+    [
+        ("Jörg <j@example.org>", "Jörg"),
+        ("=?utf-8?q?Doe=2C_J=C3=B6hn?= <j@example.org>", "Doe, Jöhn"),
+        ('"Doe, John" <j@example.org>', "Doe, John"),
+    ],
+)
+@pytest.mark.parametrize("coding", ["base64", "8bit"])
+def test_an_author_is_who_he_is(tmp_path: Path, sender: str, name: str, coding: str) -> None:
+    text = "Why.\n---\n" + DIFF.format(word="a")
+    if coding == "base64":
+        text = base64.encodebytes(text.encode()).decode()
+    fields = f"Content-Transfer-Encoding: {coding}\n"
+    said = mail("[PATCH] größer", text, fields=fields).replace("Ann <ann@example.org>", sender)
+    (post,) = read(tmp_path, said).posts
+    found = post.patch().mail
+    assert (found.name, found.email, found.subject) == (name, "j@example.org", "größer")
+    assert post.title == "größer"
+
+
+def test_an_author_in_the_text_has_the_texts_charset(tmp_path: Path) -> None:
+    text = "From: Jörg <j@example.org>\n\nWhy.\n---\n" + DIFF.format(word="a")
+    body = base64.encodebytes(text.encode("latin-1"))
+    fields = "Content-Type: text/plain; charset=latin-1\nContent-Transfer-Encoding: base64\n"
+    head = mail("[PATCH] x", "", fields=fields).rstrip("\n")
+    (post,) = read(tmp_path, head.encode() + b"\n\n" + body).posts
+    assert post.patch().mail.name == "Jörg"
+
+
+def attached(*parts: tuple[str, str], subject: str = "[PATCH] say a") -> str:
+    body = "".join(f"--=b\nContent-Type: {kind}\n\n{text}\n" for kind, text in parts)
+    kind = 'Content-Type: multipart/mixed; boundary="=b"\n'
+    return mail(subject, f"{body}--=b--\n", fields=kind)
+
+
+def test_the_only_patch_that_is_attached_is_taken(tmp_path: Path) -> None:
+    diff = DIFF.format(word="a")
+    html = ("text/html", f"<pre>\n{diff}")
+    (bare,) = read(tmp_path, attached(("text/plain", "Why."), ("text/x-patch", diff), html)).posts
+    assert bare.patch().mail.message == "say a\n\nWhy.\n"
+    # An archive's mbox quotes what looks like its separator.
+    whole = patch("PATCH", "b", first=f">{FORMAT_PATCH}")
+    (post,) = read(tmp_path, attached(("text/plain", "See below."), ("text/x-diff", whole))).posts
+    assert post.patch().mail.message.startswith("say b\n\nWhy b.\n\nReviewed-by")
+    with pytest.raises(UsageError, match="several patches are attached"):
+        read(tmp_path, attached(("text/plain", "Two."), *[("text/x-patch", diff)] * 2))
+    inline = attached(("text/plain", f"Why.\n---\n{diff}"), ("text/x-patch", whole))
+    assert subjects(read(tmp_path, inline)) == ["say a"]
+    reply = attached(("text/plain", "So?"), ("text/x-patch", diff), subject="Re: [PATCH] say a")
+    assert subjects(read(tmp_path, patch("PATCH", "a"), reply)) == ["say a"]
+
+
+def named(name: str, *above: str) -> str:
+    """Return the fields that give a mail its place in a thread."""
+    ids = " ".join(f"<{each}@x>" for each in above)
+    last = f"In-Reply-To: <{above[-1]}@x>\nReferences: {ids}\n" if above else ""
+    return f"Message-ID: <{name}@x>\n{last}"
+
+
+def test_a_mail_that_an_archive_has_twice_is_taken_once(tmp_path: Path) -> None:
+    one = patch("PATCH 1/2", "a", fields=named("one"))
+    two = patch("PATCH 2/2", "b", fields=named("two", "one"))
+    footer = two.replace("-- \n2\n", "-- \n2\n___\nthe list\n")
+    thread = read(tmp_path, one, two, footer)
+    assert subjects(thread) == ["say a", "say b"]
+    assert [line.partition(": ")[2] for line in thread.skipped] == ["the same mail again"]
+    with pytest.raises(UsageError, match=r"is not what .*thread\.mbx:1 says") as caught:
+        read(tmp_path, one, two, one.replace("+a\n", "+c\n"))
+    assert caught.value.where.endswith(f":{(one + two).count(chr(10)) + 1}")
+
+
+def reply(sender: str, text: str, fields: str, subject: str = "Re: [PATCH 0/2] both") -> str:
+    said = mail(subject, text, fields=fields)
+    return said.replace("Ann <ann@example.org>", f"{sender} <{sender.lower()}@example.org>")
+
+
+def trailers(thread: Thread) -> list[list[str]]:
+    return [
+        [f"{key}: {value.partition(' ')[0]}" for key, value in post.patch().mail.trailers]
+        for post in thread.posts
+    ]
+
+
+def test_answers_give_their_trailers_to_what_they_answer(tmp_path: Path) -> None:
+    said = "On a day Ann wrote:\n> Reviewed-by: Fay <fay@example.org>\n\n{}\n"
+    ack = said.format("acked-by: Cem <CEM@example.org> # for one part")
+    thread = read(
+        tmp_path,
+        mail("[PATCH 0/2] both", "Two.\n", fields=named("letter")),
+        patch("PATCH 1/2", "a", fields=named("one", "letter")),
+        patch("PATCH 2/2", "b", fields=named("two", "letter")),
+        reply("Dan", said.format("Tested-by: Dan <dan@example.org>"), named("r1", "letter")),
+        reply("Bob", "So what?\n", named("r2", "letter", "two")),
+        reply("Cem", ack, named("r3", "letter", "two", "r2")),
+        # Bob's is in the second patch already, and Eve does not speak for Gus.
+        reply("Bob", said.format("Reviewed-by: Bob <bob@example.org>"), named("r4", "two")),
+        reply("Eve", said.format("Reviewed-by: Gus <gus@example.org>"), named("r5", "two")),
+        reply("Hal", said.format("Tested-by: Hal <hal@example.org>"), named("r6", "elsewhere")),
+    )
+    assert trailers(thread) == [
+        ["Reviewed-by: Bob", "Tested-by: Dan"],
+        ["Reviewed-by: Bob", "Tested-by: Dan", "Acked-by: Cem"],
+    ]
+    told = [line.partition(": ")[2] for line in thread.given]
+    assert told[0] == "Tested-by: Dan <dan@example.org>"
+    assert told[-1] == "Reviewed-by: Gus <gus@example.org>: passed, not its sender"
+    assert len(told) == 4
+
+
+def test_without_ids_an_answer_is_told_by_its_subject(tmp_path: Path) -> None:
+    text = "Acked-by: Dan <dan@example.org>\n"
+    thread = read(
+        tmp_path,
+        patch("PATCH v2 1/2", "a"),
+        patch("PATCH v2 2/2", "b"),
+        reply("Dan", text, "", "Re: [PATCH v2 2/2] say b"),
+        reply("Dan", text, "", "Re: [PATCH 1/2] say a"),
+    )
+    assert trailers(thread) == [["Reviewed-by: Bob"], ["Reviewed-by: Bob", "Acked-by: Dan"]]
+
+
+@pytest.mark.parametrize(
     ("tags", "said"),
     [
         (("1/3", "3/3"), "no 2 of 3"),

@@ -322,3 +322,18 @@ def test_the_commit_is_the_one_git_am_makes(tmp_path: Path, subject: str) -> Non
     mail = read_patch(path).mail
     said = work.git("log", "-1", "--date=raw", "--format=%an%n%ae%n%ad%n%B")
     assert said == f"{mail.name}\n{mail.email}\n{mail.date}\n{mail.message}".strip()
+
+
+@pytest.mark.parametrize(
+    "sender",
+    ["Jörg", "=?utf-8?q?Doe=2C_J=C3=B6hn?=", '"Doe, John"', "=?utf-8?q?D=C3=B6?= =?utf-8?q?_E?="],
+)
+def test_the_author_is_the_one_git_am_takes(tmp_path: Path, sender: str) -> None:
+    toys = ToyKernels(tmp_path)
+    kernel = toys.kernel("v5.10.262", {"a": b"x\n"})
+    path = toys.patch("e/0001-x.patch", {"a": b"x\n"}, {"a": b"y\n"})
+    path.write_text(path.read_text().replace("From: Alice Doe", f"From: {sender}"))
+    work = toys.work_tree(kernel)
+    assert work.am(path)
+    mail = read_patch(path).mail
+    assert work.git("log", "-1", "--format=%an <%ae>") == f"{mail.name} <{mail.email}>"

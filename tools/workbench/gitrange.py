@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench import clone, mailthread
+from workbench import clone, mailthread, process
 from workbench.errors import UsageError
 from workbench.madeon import MadeOn
 from workbench.model import KernelTag
@@ -51,13 +52,34 @@ _STRAIGHT = "make the range straight with 'git rebase' first"
 
 
 def _posts(store: Store, repo: Path, commits: str, named: Path) -> list[Post]:
-    with tempfile.TemporaryDirectory(prefix="kpw-import-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kpw-import-") as name:
+        shielded, folder = Path(name) / "git", Path(name) / "patches"
+        _shield(store, repo, shielded)
         words = ("format-patch", "--quiet", "--full-index", "--no-signature", "--no-thread")
-        code, _, err = clone.ask(store, repo, *words, "--output-directory", folder, commits)
-        if code != 0:
-            raise UsageError(err.strip() or "git format-patch failed", where=str(repo))
-        files = sorted(Path(folder).iterdir())
+        argv = ("git", "--git-dir", shielded, *words, "--output-directory", folder, commits)
+        done = process.run(argv, env=store.environment(), check=False)
+        if done.returncode != 0:
+            raise UsageError(done.stderr.strip() or "git format-patch failed", where=str(repo))
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
         return [Post.whole(named / path.name, path.read_bytes()) for path in files]
+
+
+def _shield(store: Store, repo: Path, git_dir: Path) -> None:
+    """Make a repository of nothing but the user's objects.
+
+    The settings of his own (diff.noprefix, format.signOff, ...) change what
+    git writes, and there is no end to them.
+    """
+    argv = ("git", "init", "--quiet", "--bare", "--template=", git_dir)
+    process.run(argv, env=store.environment())
+    where = ("rev-parse", "--path-format=absolute", "--git-path")
+    objects, shallow = (
+        clone.ask(store, repo, *where, name)[1].strip() for name in ("objects", "shallow")
+    )
+    (git_dir / "objects/info").mkdir(exist_ok=True)
+    (git_dir / "objects/info/alternates").write_text(f"{objects}\n")
+    if Path(shallow).is_file():
+        shutil.copyfile(shallow, git_dir / "shallow")
 
 
 def _standing_on(store: Store, repo: Path, commit: str, name: str) -> MadeOn | None:

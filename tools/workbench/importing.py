@@ -7,6 +7,7 @@ nothing speaks against it is anything written.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from workbench.gitstore import Store
-    from workbench.madeon import MadeOn
+    from workbench.madeon import Fitted, MadeOn
     from workbench.mailthread import Thread
     from workbench.model import Kernel, KernelTag
     from workbench.patchfile import PatchFile
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
 
 _ID = re.compile(r"[Ee](\d+)")
+# Of 1: 'ha-cluster' is 0.9 of 'ha-clusterip'.
+_NEARLY: Final = 0.8
 _DESCRIPTION: Final = """\
 # SPDX-License-Identifier: GPL-2.0-only
 id = {id}
@@ -50,19 +53,28 @@ class Imported:
     """What an import came to: files below patches/, those written and those that were there.
 
     ``made_on`` is None when nothing was new, and so nobody had to know it.
+    ``merged`` are the subjects of patches that were merged onto it, ``is_new``
+    tells that the extension was made.
     """
 
     extension: str
     written: tuple[str, ...]
     there: tuple[str, ...]
     made_on: MadeOn | None = None
+    merged: tuple[str, ...] = ()
+    is_new: bool = False
 
 
 class Importer:
     """Imports into one extension, which need not be there yet."""
 
-    def __init__(self, paths: Paths, store: Store, into: str, progress: Progress) -> None:
-        """Look at what is there; UsageError when ``into`` is no name for an extension."""
+    def __init__(
+        self, paths: Paths, store: Store, into: str, progress: Progress, *, new: bool = False
+    ) -> None:
+        """Look at what is there; UsageError when ``into`` is no name for an extension.
+
+        A name that is nearly one that is there makes an extension only with ``new``.
+        """
         self._paths = paths
         self._store = store
         self._progress = progress
@@ -73,8 +85,17 @@ class Importer:
         self._extension = named.get(into.lower())
         if self._extension is not None:
             self._into = self._extension.name
+            if new:
+                raise UsageError(f"{self._into} is there", next_step="leave out --new")
         else:
             description.check_name(paths.patches / into)
+            names = [each.name for each in self._all]
+            near = difflib.get_close_matches(into, names, n=1, cutoff=_NEARLY)
+            if near and not new:
+                raise UsageError(
+                    f"there is no extension {into!r} (did you mean {near[0]!r}?)",
+                    next_step=f"say --into {near[0]}, or --new to make {into}",
+                )
         self._folder = paths.patches / self._into
 
     def take(self, thread: Thread, stated: MadeOn | None) -> Imported | Misfit:
@@ -92,14 +113,15 @@ class Importer:
         placed = self._placed(new, made_on.tag)
         if isinstance(placed, Misfit):
             return placed
-        files = self._files(placed)
+        files = self._files(placed.patches)
         if self._extension is None:
-            files[description.DESCRIPTION] = self._described(thread, placed, made_on)
+            files[description.DESCRIPTION] = self._described(thread, placed.patches, made_on)
             self._write_folder(files)
         else:
             self._write_beside(files)
         names = tuple(f"{self._into}/{name}" for name in files)
-        return Imported(self._into, names, there, made_on)
+        is_new = self._extension is None
+        return Imported(self._into, names, there, made_on, placed.merged, is_new)
 
     def _sorted_out(self, patches: Sequence[PatchFile]) -> tuple[list[PatchFile], tuple[str, ...]]:
         """Split what comes into the new patches and the files of those that are there."""
@@ -156,11 +178,11 @@ class Importer:
             raise UsageError(
                 "it is not known which kernel they were made on",
                 where=str(patches[0].path),
-                next_step="say it with --base TAG",
+                next_step="say with --base TAG onto which one to take them",
             )
         return found
 
-    def _placed(self, new: Sequence[PatchFile], tag: KernelTag) -> tuple[PatchFile, ...] | Misfit:
+    def _placed(self, new: Sequence[PatchFile], tag: KernelTag) -> Fitted | Misfit:
         """Apply what is new where it was made, on what the extension has and requires."""
         with tempfile.TemporaryDirectory(prefix="kpw-import-") as name:
             site = madeon.Site(self._store, Path(name), self._kernel)

@@ -11,6 +11,7 @@ from workbench.errors import UsageError
 from workbench.extensions import patches_for, restores_for, with_required
 from workbench.growing import GrowingTree
 from workbench.model import KernelTag
+from workbench.ontonearest import Nearby
 from workbench.patchfile import read_patch
 from workbench.patchmail import with_full_ids
 from workbench.restore import Restorer
@@ -38,13 +39,23 @@ class Misfit:
     """A patch that does not apply where it is said to be made.
 
     ``path`` and ``line`` (1-based, 0 when there is none) are those of the
-    first hunk that does not fit.
+    first hunk that does not fit. It cannot be merged there either: ``unknown``
+    are its files whose blobs are in no imported kernel; none when they clash.
     """
 
     patch: PatchFile
     kernel: str
     path: str
     line: int
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Patches as they are on the kernel; ``merged`` are the subjects of those that changed."""
+
+    patches: tuple[PatchFile, ...]
+    merged: tuple[str, ...] = ()
 
 
 def guess(
@@ -53,22 +64,29 @@ def guess(
     """Return the imported kernel that patches were made on, None when it cannot be told.
 
     Either they name its commit, or it is the oldest that has every file as
-    they know it.
+    they know it; else the oldest of those that have the most of them.
     """
     commits = {tag: commit for name, commit in store.tags().items() if (tag := _tag(name))}
     for tag, commit in commits.items():
         if base_commit and commit == base_commit:
             return MadeOn(tag, "its commit is their base-commit")
     wanted = _files_before(patches)
-    if not wanted:
-        return None
-    for tag in sorted(commits):
+    same = dict.fromkeys(sorted(commits), 0)
+    for tag in same:
         tree = GrowingTree(store, store.tree_of(commits[tag]), scratch)
         found = {path: tree.file(path) for path in wanted}
-        if all(entry and entry.oid.startswith(wanted[path]) for path, entry in found.items()):
-            files = "the file" if len(wanted) == 1 else f"all {len(wanted)} files"
-            return MadeOn(tag, f"it is the oldest imported with {files} they were made on")
-    return None
+        same[tag] = sum(
+            entry is not None and entry.oid.startswith(wanted[path])
+            for path, entry in found.items()
+        )
+    nearest = max(same, key=lambda tag: same[tag], default=None)
+    if nearest is None or not same[nearest]:
+        return None
+    if same[nearest] < len(wanted):
+        files = f"{same[nearest]} of the {len(wanted)} files they were made on"
+        return MadeOn(nearest, f"it is the nearest imported, with {files}")
+    files = "the file" if len(wanted) == 1 else f"all {len(wanted)} files"
+    return MadeOn(nearest, f"it is the oldest imported with {files} they were made on")
 
 
 @dataclass(frozen=True)
@@ -85,20 +103,30 @@ class Site:
         extensions: Sequence[Extension],
         extension: Extension | None,
         patches: Sequence[PatchFile],
-    ) -> tuple[PatchFile, ...] | Misfit:
+    ) -> Fitted | Misfit:
         """Apply patches to a kernel, on top of what ``extension`` has and requires.
 
-        Return them with whole blob ids, or the first that does not apply.
+        Return them with whole blob ids, merged where they do not apply as
+        they stand, or the first for which that is no way either.
         """
         tree = self._ground(kernel, extensions, extension)
+        nearby = Nearby(self.store, tree, self.scratch)
         found = []
+        merged = []
         for patch in patches:
+            nearby.made(patch)
             before = {path: tree.file(path) for path in patch.touched}
-            if not tree.apply(patch)[0].applied:
-                return Misfit(patch, kernel.name, *tree.misfit(patch))
-            after = {path: tree.file(path) for path in patch.touched}
-            found.append(with_full_ids(patch, before, after))
-        return tuple(found)
+            if tree.apply(patch)[0].applied:
+                after = {path: tree.file(path) for path in patch.touched}
+                found.append(with_full_ids(patch, before, after))
+                continue
+            place = tree.misfit(patch)
+            there = nearby.merged(patch)
+            if there is None:
+                return Misfit(patch, kernel.name, *place, nearby.unknown(patch))
+            found.append(there)
+            merged.append(patch.mail.subject)
+        return Fitted(tuple(found), tuple(merged))
 
     def _ground(
         self, kernel: Kernel, extensions: Sequence[Extension], extension: Extension | None

@@ -12,12 +12,13 @@ import email.errors
 import email.header
 import email.utils
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 _FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9-]*):[ \t]*(.*)")
@@ -57,7 +58,7 @@ def read_mail(path: Path, lines: list[bytes]) -> tuple[Mail, int]:
     """
     fields, start = _fields(path, lines)
     charset = _charset(path, fields)
-    body_fields, start = _body_fields(lines, start)
+    body_fields, start = _body_fields(path, lines, start, charset)
     end = next((i for i in range(start, len(lines)) if _PATCH_STARTS.match(lines[i])), len(lines))
     fields |= body_fields
     subject = _subject(path, fields)
@@ -66,6 +67,17 @@ def read_mail(path: Path, lines: list[bytes]) -> tuple[Mail, int]:
     message = _tidy([subject, "", *body])
     mail = Mail(*author, _date(path, fields), subject, message, _trailers(message))
     return mail, end
+
+
+def with_trailers(mail: Mail, lines: Sequence[str]) -> Mail:
+    """Return a mail with more trailers at the end of its message; those it has are left out."""
+    has = {line.lower() for line in mail.message.splitlines()}
+    new = [line for line in lines if line.lower() not in has]
+    if not new:
+        return mail
+    gap = "" if mail.trailers else "\n"
+    message = mail.message + gap + "\n".join(new) + "\n"
+    return replace(mail, message=message, trailers=_trailers(message))
 
 
 def refused(path: Path, line: int, what: str, next_step: str = _AGAIN) -> UsageError:
@@ -123,7 +135,7 @@ def _charset(path: Path, fields: _Fields) -> str:
     return match[1] if match else "utf-8"
 
 
-def _body_fields(lines: list[bytes], start: int) -> tuple[_Fields, int]:
+def _body_fields(path: Path, lines: list[bytes], start: int, charset: str) -> tuple[_Fields, int]:
     """Read From:, Date: and Subject: at the top of the body, which outrank the header's."""
     while start < len(lines) and not lines[start].strip():
         start += 1
@@ -132,12 +144,18 @@ def _body_fields(lines: list[bytes], start: int) -> tuple[_Fields, int]:
         match = _FIELD.fullmatch(lines[number].rstrip())
         if match is None or match[1].lower() not in {b"from", b"date", b"subject"}:
             return (fields, number) if fields else ({}, start)
-        fields[match[1].decode().lower()] = number + 1, match[2].decode(errors="replace")
+        (value,) = _decoded(path, [match[2]], number, charset)
+        fields[match[1].decode().lower()] = number + 1, value
     return {}, start
 
 
 def _field(path: Path, fields: _Fields, name: str) -> tuple[int, str]:
     line, value = fields.get(name.lower(), (1, ""))
+    return line, _words(path, line, name, value)
+
+
+def _words(path: Path, line: int, name: str, value: str) -> str:
+    """Decode the words of a field."""
     try:
         chunks = email.header.decode_header(value)
         text = "".join(
@@ -149,7 +167,7 @@ def _field(path: Path, fields: _Fields, name: str) -> tuple[int, str]:
     text = " ".join(text.split())
     if not text or any(not char.isprintable() for char in text):
         raise refused(path, line, f"{name}: is missing or not readable text")
-    return line, text
+    return text
 
 
 def _subject(path: Path, fields: _Fields) -> str:
@@ -162,10 +180,14 @@ def _subject(path: Path, fields: _Fields) -> str:
 
 def _author(path: Path, fields: _Fields) -> tuple[str, str]:
     line, text = _field(path, fields, "From")
-    name, address = email.utils.parseaddr(text)
+    # An encoded name may hold a comma, which would end the address: decode it last.
+    name, address = email.utils.parseaddr(fields["from"][1])
+    if "@" not in address:
+        name, address = email.utils.parseaddr(text)
+    name = _words(path, line, "From", name) if name else address
     if "@" not in address or set("<>\n") & set(name + address):
         raise refused(path, line, f"From: {text!r} is not 'Name <address>'")
-    return name or address, address
+    return name, address
 
 
 def _date(path: Path, fields: _Fields) -> str:

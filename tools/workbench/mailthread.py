@@ -2,14 +2,12 @@
 """An mbox, or a thread as list archives and b4 save it: which mails are the series.
 
 Replies, the cover letter, older versions and mails without a patch are
-passed; what is left is put in the order its subjects say. A series with a
-hole in it is refused.
+passed; what is left is put in the order its subjects say, and gets what the
+replies give to it. A series with a hole in it is refused.
 """
 
 from __future__ import annotations
 
-import email
-import email.policy
 import gzip
 import re
 import zlib
@@ -18,10 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from workbench.errors import UsageError
 from workbench.post import Post
+from workbench.replies import collect
+from workbench.transport import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from email.message import Message
     from pathlib import Path
 
 # As git tells a separator from a sentence: a time and a year stand in it.
@@ -30,7 +29,6 @@ _SEPARATOR = re.compile(rb"From \S+ .*\d\d?:\d\d(?::\d\d)? .*\d{4}\s*")
 _QUOTING: Final = b"From mboxrd@z "
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 _GZIP: Final = b"\x1f\x8b"
-_PLAIN: Final = ("", "7bit", "8bit", "binary")
 
 
 @dataclass(frozen=True)
@@ -38,13 +36,14 @@ class Thread:
     """A series as it was posted: patches in order; ``skipped`` says what was passed, and why.
 
     ``title`` is the cover letter's subject, ``base_commit`` what any of them
-    names; empty when there is none.
+    names; empty when there is none. ``given`` tells the trailers of answers.
     """
 
     posts: tuple[Post, ...]
     skipped: tuple[str, ...] = ()
     title: str = ""
     base_commit: str = ""
+    given: tuple[str, ...] = ()
 
 
 def read(path: Path) -> Thread:
@@ -54,13 +53,13 @@ def read(path: Path) -> Thread:
         data = gzip.decompress(data) if data.startswith(_GZIP) else data
     except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot be read: {error}", where=str(path)) from error
-    return arranged([_decoded(post) for post in _split(path, data)], str(path))
+    return arranged([decoded(post) for post in _split(path, data)], str(path))
 
 
 def read_folder(folder: Path) -> Thread:
     """Read a folder's ``*.patch`` files, one mail each."""
     posts = [
-        _decoded(post)
+        decoded(post)
         for path in sorted(folder.glob("*.patch"))
         for post in _split(path, path.read_bytes())
     ]
@@ -72,10 +71,13 @@ def arranged(posts: Iterable[Post], where: str) -> Thread:
     skipped: list[str] = []
     chosen: list[Post] = []
     covers: list[Post] = []
+    answers: list[Post] = []
+    seen: dict[str, Post] = {}
     for post in posts:
-        reason = _passed(post)
+        reason = _again(post, seen) or _passed(post)
         if reason:
             skipped.append(f"{post.where}: {reason}")
+            answers.append(post)
         else:
             (covers if post.tag.number == 0 else chosen).append(post)
     newest = max((post.tag.version for post in chosen), default=1)
@@ -88,7 +90,28 @@ def arranged(posts: Iterable[Post], where: str) -> Thread:
     letters = [post for post in covers if post.tag.version == newest]
     stated = [post.base_commit for post in (*letters, *series) if post.base_commit]
     title = letters[0].title if letters else ""
-    return Thread(tuple(series), tuple(skipped), title, stated[0] if stated else "")
+    base = stated[0] if stated else ""
+    found = collect(series, letters, answers)
+    return Thread(found.posts, tuple(skipped), title, base, found.notes)
+
+
+def _again(post: Post, seen: dict[str, Post]) -> str:
+    """Say that an archive has this mail twice; UsageError when it is another of the same name."""
+    first = seen.setdefault(post.message_id, post) if post.message_id else post
+    if first is post or post.is_reply:
+        return ""
+    if _said(first) != _said(post):
+        raise post.refused(f"is not what {first.where} says, though it has its Message-ID")
+    return "the same mail again"
+
+
+def _said(post: Post) -> object:
+    """Return what counts in a mail: lists write below it."""
+    try:
+        patch = post.patch()
+    except UsageError:
+        return post.subject, post.text.strip()
+    return patch.mail, patch.diff
 
 
 def _passed(post: Post) -> str:
@@ -140,33 +163,3 @@ def _split(path: Path, data: bytes) -> Iterator[Post]:
             mail = _QUOTED.sub(rb"\1", mail)
         if mail.strip():
             yield Post.whole(path, mail, start)
-
-
-def _decoded(post: Post) -> Post:
-    """Undo the encoding for transport; a mail that has none is left as it is."""
-    text = post.data.partition(b"\n")[2] if post.data.startswith(b"From ") else post.data
-    message = email.message_from_bytes(text, policy=email.policy.compat32)
-    encoding = str(message.get("Content-Transfer-Encoding", "")).strip().lower()
-    if encoding in _PLAIN and not message.is_multipart():
-        return post
-    part = next((each for each in message.walk() if _is_text(each)), None)
-    body = None if part is None else part.get_payload(decode=True)
-    if part is None or not isinstance(body, bytes) or part.defects:
-        if post.is_reply:
-            return post
-        raise post.refused("its text cannot be decoded")
-    if body.count(b"\r\n") == body.count(b"\n"):
-        body = body.replace(b"\r\n", b"\n")
-    charset = part.get_content_charset("utf-8")
-    head = "".join(
-        f"{name}: {' '.join(str(message[name]).split())}\n"
-        for name in ("From", "Date", "Subject")
-        if name in message
-    )
-    head += f"Content-Type: text/plain; charset={charset}\n\n"
-    data = head.encode(errors="surrogateescape") + body
-    return Post(post.path, data, (post.origin[0],) * (data.count(b"\n") + 1))
-
-
-def _is_text(part: Message) -> bool:
-    return part.get_content_type() == "text/plain" and not part.is_multipart()

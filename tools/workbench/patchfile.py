@@ -72,6 +72,11 @@ def parse_patch(path: Path, data: bytes) -> PatchFile:
     return PatchFile(path, mail, reader.changes())
 
 
+def parse_diff(path: Path, diff: bytes) -> tuple[FileChange, ...]:
+    """Parse a diff that has no mail around it; ``path`` is only its name in messages."""
+    return _Reader(path, _split(diff), 0).changes()
+
+
 #: The same patches go to one kernel after the other.
 _parsed = functools.lru_cache(maxsize=512)(parse_patch)
 

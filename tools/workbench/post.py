@@ -10,12 +10,14 @@ from __future__ import annotations
 import email.errors
 import email.header
 import email.parser
+import email.utils
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from workbench.errors import UsageError
+from workbench.mailhead import with_trailers
 from workbench.patchfile import PatchFile, parse_patch
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ _BRACKET = re.compile(r"\[([^\]]*)\]")
 _PLACE = re.compile(r"(?:^|\s)(\d+)/(\d+)$")
 _VERSION = re.compile(r"(?:^|\s|PATCH)v(\d+)(?:\s|$)", re.IGNORECASE)
 _REPLY = re.compile(r"\s*(?:re|aw|antw|fwd?|sv)\s*:", re.IGNORECASE)
-_DIFF = re.compile(rb"^(?:diff --git a/|--- a/|Index: )", re.MULTILINE)
+_ID = re.compile(r"<[^<>\s]+>")
+#: How a diff begins, whoever wrote it.
+DIFF = re.compile(rb"^(?:diff --git a/|--- a/|Index: )", re.MULTILINE)
 _BASE = re.compile(rb"^base-commit: ([0-9a-f]{40,64})\s*$", re.MULTILINE)
 
 
@@ -47,11 +51,13 @@ class Post:
     """A mail: ``data`` in the form :func:`parse_patch` takes.
 
     ``origin`` has, for each line of ``data``, its 1-based line in ``path``.
+    ``given`` are trailers that answers to it gave.
     """
 
     path: Path
     data: bytes
     origin: tuple[int, ...]
+    given: tuple[str, ...] = ()
 
     @classmethod
     def whole(cls, path: Path, data: bytes, start: int = 0) -> Post:
@@ -70,7 +76,7 @@ class Post:
     @cached_property
     def subject(self) -> str:
         """The subject with its brackets; empty when there is none that can be read."""
-        raw = str(self._head.get("Subject", ""))
+        raw = self._field("subject")
         try:
             parts = email.header.decode_header(" ".join(raw.split()))
             text = "".join(
@@ -81,6 +87,41 @@ class Post:
             return raw
         return " ".join(text.split())
 
+    def _field(self, wanted: str) -> str:
+        """Return a field as it is spelt, in one line; empty when there is none."""
+        # Not get(): that takes bytes beyond ASCII for lost.
+        items = self._head.raw_items()
+        found = next((str(value) for name, value in items if name.lower() == wanted), "")
+        data = found.encode(errors="surrogateescape")
+        return " ".join(data.decode(errors="replace").split())
+
+    @property
+    def message_id(self) -> str:
+        """Its name in a thread; empty when it has none."""
+        match = _ID.search(self._field("message-id"))
+        return match[0] if match else ""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The mails it stands below in a thread, the nearest first."""
+        above = reversed(_ID.findall(self._field("references")))
+        return tuple(dict.fromkeys((*_ID.findall(self._field("in-reply-to")), *above)))
+
+    @property
+    def sender(self) -> str:
+        """The address it is from."""
+        return email.utils.parseaddr(self._field("from"))[1]
+
+    @property
+    def text(self) -> str:
+        """What is below its header."""
+        charset = self._head.get_content_charset("utf-8")
+        body = self._without_separator.partition(b"\n\n")[2]
+        try:
+            return body.decode(charset, errors="replace")
+        except LookupError:
+            return body.decode(errors="replace")
+
     @property
     def is_reply(self) -> bool:
         """Tell whether it answers a mail."""
@@ -89,13 +130,20 @@ class Post:
     @property
     def has_diff(self) -> bool:
         """Tell whether there is anything like a diff in it."""
-        return _DIFF.search(self.data) is not None
+        return DIFF.search(self.data) is not None
+
+    @property
+    def _plain_subject(self) -> str:
+        rest = self.subject
+        while match := _REPLY.match(rest):
+            rest = rest[match.end() :].lstrip()
+        return rest
 
     @property
     def tag(self) -> Tag:
         """What its subject's brackets say."""
         version, number, count = 1, None, 0
-        rest = self.subject
+        rest = self._plain_subject
         while match := _BRACKET.match(rest):
             words = match[1].strip()
             if place := _PLACE.search(words):
@@ -107,8 +155,8 @@ class Post:
 
     @property
     def title(self) -> str:
-        """The subject without its brackets."""
-        rest = self.subject
+        """The subject without its brackets, and without what makes it a reply's."""
+        rest = self._plain_subject
         while match := _BRACKET.match(rest):
             rest = rest[match.end() :].lstrip()
         return rest
@@ -131,7 +179,8 @@ class Post:
     def patch(self) -> PatchFile:
         """Read it strictly; UsageError names the line in the user's file."""
         try:
-            return parse_patch(self.path, self.data)
+            found = parse_patch(self.path, self.data)
+            return replace(found, mail=with_trailers(found.mail, self.given))
         except UsageError as error:
             name, _, line = error.where.rpartition(":")
             if name != str(self.path) or not line.isdecimal():

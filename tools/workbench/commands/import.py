@@ -28,7 +28,10 @@ _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.command("import", short_help="Take an mbox, a quilt series or a git range into patches/.")
 @click.argument("source", metavar="SOURCE")
 @click.option("--into", metavar="EXT", required=True, help="The extension, a new one or not.")
-@click.option("--base", metavar="TAG", help="The kernel the patches were made on.")
+@click.option("--new", is_flag=True, help="EXT is new, though one has nearly that name.")
+@click.option(
+    "--base", metavar="TAG", help="The kernel the patches were made on, or are to stand on."
+)
 @click.option(
     "--repo",
     metavar="PATH",
@@ -37,15 +40,19 @@ _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @options.json_flag
 def command(
-    *, source: str, into: str, base: str | None, repo: Path | None, as_json: bool
+    *, source: str, into: str, new: bool, base: str | None, repo: Path | None, as_json: bool
 ) -> ExitCode:
     """Take the patches of SOURCE into patches/EXT.
 
     SOURCE is an mbox, a thread as b4 or a list's archive saves it, a folder
     with a quilt series or with mails, or with --repo a range of commits.
-    Nothing that is there is written over, and a second import changes
-    nothing. Exit code 3 when a patch does not apply to the kernel it was
-    made on; then nothing is written.
+    Reviewed-by, Acked-by and Tested-by that a reply gives to a patch, or to
+    the whole, are taken too. Nothing that is there is written over, and a
+    second import changes nothing.
+
+    What was made on no kernel that is here goes onto the nearest by a 3-way
+    merge, if the blobs it names are known. Exit code 3 when a patch neither
+    applies nor merges; then nothing is written.
     """
     from workbench import journal, madeon, progress
     from workbench.gitstore import Store
@@ -57,11 +64,13 @@ def command(
     stated = madeon.MadeOn(KernelTag.parse(base), "as you said") if base else None
     thread, known = _read(store, source, repo)
     with progress.shown() as display, journal.held(paths.patches, display):
-        result = Importer(paths, store, into, display).take(thread, stated or known)
+        result = Importer(paths, store, into, display, new=new).take(thread, stated or known)
     if isinstance(result, madeon.Misfit):
         return _misfit(result, as_json=as_json)
     for line in thread.skipped:
         sys.stderr.write(f"passed: {line}\n")
+    for line in thread.given:
+        sys.stderr.write(f"given: {line}\n")
     _tell(result, as_json=as_json)
     return ExitCode.GOOD
 
@@ -86,12 +95,22 @@ def _misfit(found: Misfit, *, as_json: bool) -> ExitCode:
     subject = found.patch.mail.subject
     if as_json:
         told = {"kpw": VERSION, "exit_code": int(ExitCode.CONFLICT), "written": []}
-        told |= {"misfit": {"subject": subject, "kernel": found.kernel, "place": place}}
+        misfit = {"subject": subject, "kernel": found.kernel, "place": place}
+        told |= {"misfit": misfit | {"unknown": list(found.unknown)}}
         click.echo(json.dumps(told, indent=1))
     else:
         click.echo(f"{subject}: does not apply to {found.kernel} at {place}")
-        click.echo("nothing is written; say with --base what the patches were made on")
+        click.echo(f"nothing is written; {_way_out(found)}")
     return ExitCode.CONFLICT
+
+
+def _way_out(found: Misfit) -> str:
+    if found.unknown:
+        return (
+            f"no kernel here has {found.unknown[0]} as it was made on: bring that one "
+            "('kpw fetch REF --repo CLONE') and import again, or name another --base"
+        )
+    return f"name another --base, or rebase the patches onto {found.kernel} and import them"
 
 
 def _tell(result: Imported, *, as_json: bool) -> None:
@@ -104,13 +123,19 @@ def _tell(result: Imported, *, as_json: bool) -> None:
             "base": str(made_on.tag) if made_on else "",
             "written": list(result.written),
             "there": list(result.there),
+            "merged": list(result.merged),
+            "new": result.is_new,
         }
         click.echo(json.dumps(told, indent=1))
         return
+    if result.is_new:
+        click.echo(f"patches/{result.extension}: a new extension")
     for name in result.there:
         click.echo(f"patches/{name}: there already")
     for name in result.written:
         click.echo(f"patches/{name}: written")
+    for subject in result.merged:
+        click.echo(f"{subject}: merged, since it does not apply there as it stands")
     if made_on:
         click.echo(f"made on {made_on.tag}: {made_on.known}")
     else:
