@@ -6,7 +6,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
@@ -19,6 +21,13 @@ from test_reports import CELLS, FAILED, GOOD, GUEST, NEW, OLD, REPORT, SERIES
 from workbench import report_html, report_json, runs
 from workbench.commands import report as report_command
 from workbench.errors import UsageError
+from workbench.explained import (
+    Dependent,
+    HunkOutcome,
+    HunkState,
+    UpstreamCommit,
+    UpstreamWork,
+)
 from workbench.model import BuildFailure, Conflict, PatchState
 from workbench.paths import Paths
 from workbench.verdict import Cell, CellState, RunReport, Trial
@@ -97,6 +106,75 @@ def test_a_crash_a_build_error_and_a_conflict_are_shown_whole(tmp_path: Path) ->
         assert said in text, said
 
 
+def part_of(text: str, anchor: str) -> str:
+    """Return what is between a cell's heading and the next one's."""
+    after = text.partition(f'<h3 id="{anchor}"')[2]
+    assert after, anchor
+    return re.split(r"<h[123]", after)[0]
+
+
+WORK = UpstreamWork("v6.1", (UpstreamCommit("abc123", "net: <move> it"),))
+CONFLICT = Conflict(
+    "net/a.c", 7, "both", "theirs()", "ours()", "around()", "write it anew", "base()", WORK
+)
+LEFT_OUT = replace(
+    SERIES.outcomes[0],
+    extension="three",
+    state=PatchState.CONFLICT,
+    commit=None,
+    conflicts=(CONFLICT, replace(CONFLICT, work=UpstreamWork("v6.1", (), (("v6.2", "v6.3"),)))),
+    hunks=(
+        HunkOutcome("net/a.c", 9, HunkState.CONFLICTS),
+        HunkOutcome("net/b.c", 20, HunkState.THERE),
+    ),
+    needed_by=(Dependent("two", "0002-y.patch", "stands on its lines", ("net/a.c",)),),
+)
+
+
+def test_a_cell_leads_to_all_that_is_known_of_its_conflict() -> None:
+    series = replace(SERIES, outcomes=(*SERIES.outcomes, LEFT_OUT))
+    text = page(document(Trial(NEW, "plain", "x86_64", CELLS, series)))
+    (target,) = {each[1:] for each in Links(text).targets if each.endswith("-three")}
+    part = part_of(text, target)
+    for said in (
+        "net/a.c:7", "base()", "theirs()", "ours()", "around()", "write it anew",
+        "did there since v6.1", "abc123", "net: &lt;move&gt; it", "changed between v6.2 and v6.3",
+        "1 of 2 conflicts: net/a.c @9", "1 of 2 already there: net/b.c @20",
+        "two/0002-y.patch (stands on its lines)",
+    ):  # fmt: skip
+        assert said in part, said
+
+
+def test_a_report_that_is_older_than_a_name_is_shown_all_the_same() -> None:
+    series = replace(SERIES, outcomes=(LEFT_OUT,))
+    old = document(Trial(NEW, "plain", "x86_64", CELLS, series))
+    for trial_data in old["trials"]:
+        for name in ("tree", "ref", "red", "expression"):
+            trial_data.pop(name)
+        for patch in trial_data["patches"]:
+            for name in ("hunks", "needed_by", "offsets", "inferred_base"):
+                patch.pop(name)
+            for conflict in patch["conflicts"]:
+                conflict.pop("upstream_work")
+    assert report_html.fault(old) == ""
+    assert "theirs()" in page(old)
+
+
+def test_a_cell_of_an_older_tree_says_so() -> None:
+    def of(tree: str, cell: Cell, day: int) -> dict[str, Any]:
+        series = replace(SERIES, tree=tree * 40)
+        tried = Trial(NEW, "plain", "x86_64", (cell,), series)
+        return document(tried, started=f"2026-11-0{day}T00:00:00+0000")
+
+    tests_only = replace(GOOD, proofs=())
+    proven, later, same = of("a", GOOD, 1), of("b", tests_only, 2), of("a", tests_only, 3)
+    assert "older tree</small>" not in page(proven)
+    text = page(proven, later)
+    assert text.count("older tree</small>") == 1
+    assert "The same extensions were tried since in another tree" in text
+    assert "older tree</small>" not in page(proven, later, same)
+
+
 def cells_of(documents: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str]]:
     (column,) = report_html.columns(documents)
     return {
@@ -155,11 +233,35 @@ def test_the_command_takes_what_is_kept_or_what_it_is_given(paths: Paths) -> Non
     assert "on 1 kernels" in told.output
 
 
+def test_an_odd_report_is_passed_and_told(paths: Paths) -> None:
+    keep(paths, "20261123-120000-1", report_json.render(REPORT))
+    data = report_json.as_data(REPORT)
+    for number, odd in enumerate(
+        (
+            "[1]",
+            '{"started": "x", "trials": 7}',
+            json.dumps({**data, "trials": [{**data["trials"][0], "cells": [{}]}]}),
+            json.dumps({**data, "trials": [{**data["trials"][0], "tag": "next"}]}),
+            json.dumps({**data, "trials": [{**data["trials"][0], "guests": None}]}),
+        )
+    ):
+        folder = keep(paths, f"20261123-13000{number}-2", odd)
+        told = CliRunner().invoke(report_command.command, [str(folder)])
+        assert isinstance(told.exception, UsageError), odd
+    told = CliRunner().invoke(report_command.command, [])
+    assert told.stdout == "kpw-report.html: what 1 runs found on 2 kernels\n"
+    assert told.stderr.count("passed: ") == 5
+
+
 def test_without_a_run_it_says_what_to_do(paths: Paths) -> None:
     for words in ([], [str(paths.runs)]):
         told = CliRunner().invoke(report_command.command, words)
         assert isinstance(told.exception, UsageError), words
         assert told.exception.next_step
+
+
+#: Seconds for one answer of Chromium's; on a machine that is busy elsewhere it takes a few.
+PATIENCE = 60.0
 
 
 @dataclass
@@ -186,6 +288,7 @@ class Browser:
 
     def _message(self) -> dict[str, Any]:
         while b"\0" not in self.rest:
+            assert select.select([self.by], [], [], PATIENCE)[0], "Chromium does not answer"
             more = os.read(self.by, 1 << 16)
             assert more, "Chromium has ended"
             self.rest += more
@@ -252,14 +355,26 @@ class Tab:
 
 @pytest.fixture
 def tab(tmp_path: Path) -> Iterator[Tab]:
+    """Open a page with all that there is: a conflict, and a console longer than any screen."""
+    console = tmp_path / "console"
+    console.write_text("".join(f"[{n}] {'a long line ' * 40}\n" for n in range(2000)))
+    crashed = REPORT.trials[1]
+    assert crashed.series is not None
+    series = replace(crashed.series, outcomes=(*crashed.series.outcomes, LEFT_OUT))
+    guests = (replace(GUEST, console=console),)
+    shown = replace(
+        REPORT, trials=(REPORT.trials[0], replace(crashed, series=series, reports=guests))
+    )
     file = tmp_path / "page.html"
-    file.write_text(page(report_json.as_data(REPORT)))
+    file.write_text(page(report_json.as_data(shown)))
     with chromium(tmp_path / "home") as browser:
         target = browser.ask("Target.createTarget", url=file.as_uri())["targetId"]
         attached = browser.ask("Target.attachToTarget", targetId=target, flatten=True)
         opened = Tab(browser, str(attached["sessionId"]))
+        until = time.monotonic() + PATIENCE
         while opened.value("document.readyState + location.protocol") != "completefile:":
-            pass
+            assert time.monotonic() < until, "Chromium does not load the page"
+        opened.value("document.querySelectorAll('details').forEach(each => { each.open = true })")
         yield opened
 
 
@@ -276,7 +391,8 @@ CONTRAST = """
     const colour = getComputedStyle(element).backgroundColor;
     return colour === "rgba(0, 0, 0, 0)" ? behind(element.parentElement) : colour;
   };
-  const texts = [...document.querySelectorAll("h1, p, a, small, strong, .mark, summary, pre, th")];
+  const names = "h1, h4, li, p, a, small, strong, .mark, summary, pre, th";
+  const texts = [...document.querySelectorAll(names)];
   return Math.min(...texts.map((element) => {
     const both = [light(getComputedStyle(element).color), light(behind(element))];
     return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
@@ -294,6 +410,8 @@ def test_a_browser_shows_it_light_and_dark_and_readable(tab: Tab) -> None:
         contrast = tab.value(CONTRAST)
         assert contrast >= 4.5, f"{scheme}: the least contrast is {contrast:.2f}"
     assert seen == ["rgb(255, 255, 255)", "rgb(15, 19, 24)"]
+    assert "a long line" in tab.value("document.body.innerText")
+    assert "theirs()" in tab.value("document.body.innerText")
     assert tab.value("performance.getEntriesByType('resource').length") == 0
     assert tab.value("document.documentElement.scrollWidth <= innerWidth")
 

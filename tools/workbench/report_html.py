@@ -9,14 +9,17 @@ guest or a patch is text: the template escapes all of it.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from workbench.model import KernelTag
+from workbench.errors import UsageError
+from workbench.explained import HunkState
+from workbench.model import KernelTag, PatchState
 from workbench.options import DEFAULT_ARCH, DEFAULT_FLAVOUR
 from workbench.prove import ProofState
+from workbench.tested import Weight
 from workbench.verdict import CellState
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _TEMPLATE: Final = Path(__file__).with_name("report.html.j2")
 _CONSOLE_TAIL: Final = 64 << 10
+_Key = tuple[KernelTag, str, str, str]
 _USUAL: Final = (DEFAULT_FLAVOUR, DEFAULT_ARCH)
 
 
@@ -49,6 +53,27 @@ class KeptTrial:
         return "-".join((*self.column[1:], digits))
 
     @property
+    def tree(self) -> str:
+        """The tree that was tried, or what stands for it in reports older than that name."""
+        commits = [patch["commit"] for patch in self.data["patches"] if patch["commit"]]
+        return str(self.data.get("tree") or (commits[-1] if commits else ""))
+
+    @property
+    def beside(self) -> frozenset[str]:
+        """All extensions that were tried together."""
+        named = {patch["extension"] for patch in self.data["patches"]}
+        return frozenset(named | {cell["extension"] for cell in self.data["cells"]})
+
+    def patches_of(self, cell: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the patches of a cell's extension that there is something to tell of."""
+        return [
+            patch
+            for patch in self.data["patches"]
+            if patch["extension"] == cell["extension"]
+            and (patch["conflicts"] or not PatchState(patch["state"]).applies)
+        ]
+
+    @property
     def guests(self) -> Iterator[tuple[Mapping[str, Any], str]]:
         """Every guest with the end of what its console said, "" when that is not kept."""
         for guest in self.data["guests"]:
@@ -57,10 +82,14 @@ class KeptTrial:
 
 @dataclass(frozen=True)
 class KeptCell:
-    """A cell of the matrix, and the trial it is from."""
+    """A cell of the matrix, and the trial it is from.
+
+    ``is_older`` tells that the same extensions were tried since in another tree.
+    """
 
     trial: KeptTrial
     data: Mapping[str, Any]
+    is_older: bool = False
 
     @property
     def anchor(self) -> str:
@@ -68,10 +97,13 @@ class KeptCell:
         return f"{self.trial.anchor}-{self.data['extension']}"
 
     @property
-    def is_conclusive(self) -> bool:
-        """Tell whether it is more than "its tests pass": the red was looked at, or it is none."""
-        data = self.data
-        return bool(data["proofs"]) or data["upstream"] or data["state"] != CellState.GREEN
+    def weight(self) -> Weight:
+        """What makes it count for more than another."""
+        return Weight(
+            green=self.data["state"] == CellState.GREEN,
+            whole=not self.trial.data.get("expression"),
+            decided=bool(self.data["proofs"]) or self.data["upstream"],
+        )
 
 
 @dataclass(frozen=True)
@@ -91,19 +123,38 @@ class Column:
 def columns(reports: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
     """Return every kernel and flavour that was tried, oldest kernel first.
 
-    Of an extension there the newest conclusive cell counts, else the newest:
-    a few tests run by hand do not hide what was proven before.
+    Of an extension there the newest cell that proves or refutes it counts, else
+    the newest: a few tests run by hand do not hide what was proven before.
     """
-    found: dict[tuple[KernelTag, str, str, str], dict[str, KeptCell]] = {}
+    found: dict[_Key, dict[str, KeptCell]] = {}
+    newest: dict[tuple[_Key, frozenset[str]], str] = {}
     for report in sorted(reports, key=lambda each: str(each["started"])):
         for data in report["trials"]:
             trial = KeptTrial(report["started"], data)
             cells = found.setdefault(trial.column, {})
+            newest[trial.column, trial.beside] = trial.tree
             for cell in (KeptCell(trial, each) for each in data["cells"]):
                 known = cells.get(cell.data["extension"])
-                if known is None or cell.is_conclusive or not known.is_conclusive:
+                if known is None or cell.weight.outweighs(known.weight):
                     cells[cell.data["extension"]] = cell
+    for key, cells in found.items():
+        for name, cell in cells.items():
+            tree = newest[key, cell.trial.beside]
+            cells[name] = replace(cell, is_older=cell.trial.tree != tree)
     return tuple(Column(_title(key), found[key]) for key in sorted(found))
+
+
+def fault(report: Mapping[str, Any]) -> str:
+    """Say why a report cannot be shown; empty when it can."""
+    import jinja2
+
+    try:
+        render(columns([report]))
+    except (LookupError, TypeError, ValueError, AttributeError, jinja2.TemplateError) as error:
+        return f"{type(error).__name__}: {error}"
+    except UsageError as error:
+        return error.what
+    return ""
 
 
 def render(found: Sequence[Column]) -> str:
@@ -116,7 +167,7 @@ def render(found: Sequence[Column]) -> str:
     return _template().render(columns=found, extensions=tuple(names), made=made)
 
 
-def _title(key: tuple[KernelTag, str, str, str]) -> str:
+def _title(key: _Key) -> str:
     _, kernel, flavour, arch = key
     beside = (name for name in (flavour, arch) if name not in _USUAL)
     return " ".join((kernel, *beside))
@@ -150,11 +201,32 @@ def _template() -> jinja2.Template:
     environment.filters["in_short"] = in_short
     environment.filters["printable"] = _printable
     environment.filters["proofs"] = _proofs
+    environment.filters["hunks"] = _hunks
+    environment.filters["dependents"] = _dependents
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _proofs(cell: Mapping[str, Any]) -> Mapping[str, Any]:
     return {proof["nodeid"]: proof for proof in cell["proofs"]}
+
+
+def _hunks(patch: Mapping[str, Any]) -> list[str]:
+    """Say which hunks of a patch are in a state, by their lines in the patch file."""
+    # Reports older than that name do not tell.
+    hunks = patch.get("hunks", [])
+    told = []
+    for state in HunkState:
+        own = [hunk for hunk in hunks if hunk["state"] == state]
+        lines = ", ".join(f"{hunk['path']} @{hunk['patch_line']}" for hunk in own)
+        told += [f"{len(own)} of {len(hunks)} {state}: {lines}"] if own else []
+    return told
+
+
+def _dependents(patch: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{each['extension']}/{each['patch']} ({each['how']})"
+        for each in patch.get("needed_by", [])
+    ]
 
 
 def _printable(text: str) -> str:

@@ -7,11 +7,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from workbench.model import BuildFailure, BuiltKernel
-from workbench.report_series import conflict_data
+from workbench.report_series import outcome_data
 
 if TYPE_CHECKING:
     from workbench.image import GuestImage
-    from workbench.model import PatchOutcome, SelftestReport, SelftestResult, Splat
+    from workbench.model import SelftestReport, SelftestResult, Splat
     from workbench.verdict import BrokenOff, Cell, RunReport, Trial
 
 # Raised when a name changes its meaning; a new name does not raise it.
@@ -60,23 +60,11 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "expression": trial.expression,
         "ref": series.ref if series is not None else "",
         "tree": series.tree if series is not None else "",
-        "patches": [_patch(outcome) for outcome in series.outcomes] if series is not None else [],
+        "patches": [outcome_data(each) for each in series.outcomes] if series is not None else [],
         "build": _build(trial.build),
         "image": _image(trial.image),
         "guests": [_guest(report) for report in trial.reports],
         "cells": [_cell(cell) for cell in trial.cells],
-    }
-
-
-def _patch(outcome: PatchOutcome) -> dict[str, Any]:
-    return {
-        "extension": outcome.extension,
-        "patch": outcome.patch,
-        "subject": outcome.subject,
-        "state": str(outcome.state),
-        "commit": outcome.commit or "",
-        "detail": outcome.detail,
-        "conflicts": [conflict_data(each) for each in outcome.conflicts],
     }
 
 

@@ -75,11 +75,12 @@ def _series_data(series: RebasedSeries) -> dict[str, Any]:
         "ref": series.ref,
         "commit": series.commit,
         "tree": series.tree,
-        "patches": [_outcome_data(outcome) for outcome in series.outcomes],
+        "patches": [outcome_data(outcome) for outcome in series.outcomes],
     }
 
 
-def _outcome_data(outcome: PatchOutcome) -> dict[str, Any]:
+def outcome_data(outcome: PatchOutcome) -> dict[str, Any]:
+    """Return what became of one patch, whole."""
     return {
         "extension": outcome.extension,
         "patch": outcome.patch,

@@ -51,14 +51,14 @@ def new_run(paths: Paths) -> Path:
 def report_of(folder: Path) -> dict[str, Any]:
     """Return one run's report; UsageError when it cannot be read."""
     try:
-        found = json.loads((folder / REPORT).read_bytes())
-    except (OSError, ValueError) as error:
+        found = dict(json.loads((folder / REPORT).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         raise UsageError(
             "there is no report of a run",
             where=str(folder / REPORT),
             next_step="name a folder that a run says its results are kept in",
         ) from error
-    return dict(found)
+    return found
 
 
 def _prune(runs: Path, own: Path) -> None:

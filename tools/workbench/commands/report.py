@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from workbench.errors import ExitCode
+from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @click.command("report", short_help="Write what the kept runs found as one HTML page.")
@@ -29,13 +33,11 @@ def command(folders: tuple[Path, ...], output: str) -> ExitCode:
     put anywhere.
     """
     from workbench import atomic, report_html, runs
-    from workbench.errors import UsageError
     from workbench.order import refuse_unwritable
 
     refuse_unwritable("--output", output)
     paths = Paths.default()
-    kept = folders or [file.parent for file in runs.reports(paths)]
-    found = [runs.report_of(folder) for folder in kept]
+    found = _named(folders) if folders else _kept([each.parent for each in runs.reports(paths)])
     columns = report_html.columns(found)
     if not columns:
         raise UsageError(
@@ -48,3 +50,32 @@ def command(folders: tuple[Path, ...], output: str) -> ExitCode:
         atomic.write(Path(output), page.encode())
         click.echo(f"{output}: what {len(found)} runs found on {len(columns)} kernels")
     return ExitCode.GOOD
+
+
+def _named(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read the runs somebody asked for: each has to be one."""
+    from workbench import report_html, runs
+
+    found = [runs.report_of(folder) for folder in folders]
+    for folder, report in zip(folders, found, strict=True):
+        if said := report_html.fault(report):
+            raise UsageError(f"its report cannot be shown: {said}", where=str(folder))
+    return found
+
+
+def _kept(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read all runs that are kept; an odd one is passed, and told."""
+    from workbench import report_html, runs
+
+    found = []
+    for folder in folders:
+        try:
+            report = runs.report_of(folder)
+            said = report_html.fault(report)
+        except UsageError as error:
+            said = error.what
+        if said:
+            click.echo(f"passed: {folder}: {said}", err=True)
+        else:
+            found.append(report)
+    return found
