@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from click.shell_completion import CompletionItem, get_completion_class
 
 from workbench import extensions, fragments, kernelnames, recipe
+from workbench.description import patch_number
 from workbench.errors import UsageError
 from workbench.options import COMPLETE_VARIABLE, SHELLS, Kind
 
@@ -74,6 +75,8 @@ def names(paths: Paths, kind: Kind, word: str) -> list[CompletionItem]:
             return _beginning(kernelnames.known(paths), word)
         case Kind.EXTENSION:
             return _extensions(paths, word)
+        case Kind.PATCH:
+            return _beginning(_patches(paths), word)
         case Kind.FLAVOUR:
             return _beginning(fragments.flavours(paths), word)
         case Kind.ARCH:
@@ -84,6 +87,21 @@ def names(paths: Paths, kind: Kind, word: str) -> list[CompletionItem]:
 
 def _beginning(known: Iterable[str], word: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in known if name.startswith(word)]
+
+
+def _patches(paths: Paths) -> list[str]:
+    """Name each patch as 'kpw resolve' takes it, whatever kernels it is for."""
+    return [
+        f"{each.name}/{number}"
+        for each in extensions.load_extensions(paths)
+        for number in sorted(
+            {
+                patch_number(path)
+                for patches in (each.patches, *(other.patches for other in each.variants))
+                for path in patches
+            }
+        )
+    ]
 
 
 def _extensions(paths: Paths, word: str) -> list[CompletionItem]:

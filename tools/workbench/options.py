@@ -30,6 +30,7 @@ class Kind(StrEnum):
 
     TAG = "tag"
     EXTENSION = "extension"
+    PATCH = "patch"
     FLAVOUR = "flavour"
     ARCH = "arch"
 
@@ -66,6 +67,15 @@ def a_file(_context: click.Context, _parameter: click.Parameter, word: str) -> l
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(word, type="file")]
+
+
+def tag_or_folder(
+    context: click.Context, parameter: click.Parameter, word: str
+) -> list[CompletionItem]:
+    """Complete a word as a tag; one that begins none is left to the shell."""
+    from click.shell_completion import CompletionItem
+
+    return names_of(Kind.TAG)(context, parameter, word) or [CompletionItem(word, type="dir")]
 
 
 def split_commas(

@@ -41,6 +41,7 @@ _FOLDER = click.Path(path_type=Path)
 @click.option(
     "--since",
     metavar="REF|DIR|TAG",
+    shell_complete=options.tag_or_folder,
     help="Range-diff to this: a commit of the store, an exported folder, or the series on a"
     " kernel. None: the last version below N that was exported.",
 )

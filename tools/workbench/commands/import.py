@@ -26,11 +26,20 @@ _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command("import", short_help="Take an mbox, a quilt series or a git range into patches/.")
-@click.argument("source", metavar="SOURCE")
-@click.option("--into", metavar="EXT", required=True, help="The extension, a new one or not.")
+@click.argument("source", metavar="SOURCE", shell_complete=options.a_file)
+@click.option(
+    "--into",
+    metavar="EXT",
+    required=True,
+    shell_complete=options.names_of(options.Kind.EXTENSION),
+    help="The extension, a new one or not.",
+)
 @click.option("--new", is_flag=True, help="EXT is new, though one has nearly that name.")
 @click.option(
-    "--base", metavar="TAG", help="The kernel the patches were made on, or are to stand on."
+    "--base",
+    metavar="TAG",
+    shell_complete=options.names_of(options.Kind.TAG),
+    help="The kernel the patches were made on, or are to stand on.",
 )
 @click.option(
     "--repo",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from workbench import options
 from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     default="kpw-report.html",
     show_default=True,
+    shell_complete=options.a_file,
     help="The page to write; '-' is stdout.",
 )
 def command(folders: tuple[Path, ...], output: str) -> ExitCode:

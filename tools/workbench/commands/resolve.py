@@ -29,7 +29,13 @@ VERSION: Final = 1
 
 @click.command("resolve", short_help="Settle a conflict in a small work tree.")
 @options.optional_tag_argument
-@click.argument("patch", metavar="[EXT/NUMBER]", required=False, default="")
+@click.argument(
+    "patch",
+    metavar="[EXT/NUMBER]",
+    required=False,
+    default="",
+    shell_complete=options.names_of(options.Kind.PATCH),
+)
 @options.repo_option
 @click.option("--continue", "settle", is_flag=True, help="All is settled: take it over.")
 @click.option("--abort", "abort", is_flag=True, help="Give it up; the work tree goes.")
