@@ -15,6 +15,7 @@ from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
 
 if TYPE_CHECKING:
+    from workbench.export import Exporter, Mailing
     from workbench.model import RebasedSeries
 
 # Raised when a name of the JSON changes its meaning; a new name does not raise it.
@@ -104,19 +105,28 @@ def command(  # noqa: PLR0913  # click gives each option its own
             return _refused(ported, as_json=as_json)
         if ported.commit == kernel.commit:
             raise UsageError(f"nothing to write: no patch is needed on {kernel.name}")
-        if mails is None:
-            files = exporter.quilt(ported)
-        else:
+        if mails is not None:
             if not replace:
                 exported.refuse_other(paths, ported, version)
-            made = exporter.mails(
-                ported, export.Mailing(version, since or "", title, addressed=addresses)
-            )
-            files = exporter.worded(ported, version, made)
-            exported.keep(paths, ported, version, made, mails)
+            wish = export.Mailing(version, since or "", title, addressed=addresses)
+            files = _mailed(exporter, ported, wish, mails)
+        else:
+            files = exporter.quilt(ported)
         written = exportfolder.write(folder, files)
     _tell(ported, folder, tuple(files), written=written, as_json=as_json)
     return ExitCode.GOOD
+
+
+def _mailed(
+    exporter: Exporter, ported: RebasedSeries, wish: Mailing, folder: Path
+) -> dict[str, bytes]:
+    """Make the mails, and keep them as they were made: the next version needs them."""
+    from workbench import exported
+
+    made = exporter.mails(ported, wish)
+    files = exporter.worded(ported, wish.version, made)
+    exported.keep(exporter.paths, ported, wish.version, made, folder)
+    return files
 
 
 def _refused(ported: RebasedSeries, *, as_json: bool) -> ExitCode:
