@@ -46,8 +46,8 @@ class AddressMessage(Message):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Ipv6Address:
-    """An IPv6 address of a device; lifetimes in seconds, FOREVER for no end."""
+class Address:
+    """An address of a device, of either family; lifetimes in seconds, FOREVER for no end."""
 
     address: str
     index: int
@@ -58,25 +58,26 @@ class Ipv6Address:
 
 
 class AddressSocket(NetlinkSocket):
-    """IPv6 addresses of the namespace it is opened in."""
+    """Addresses of the namespace it is opened in."""
 
     def __init__(self) -> None:
         """Open it."""
         super().__init__(_NETLINK_ROUTE)
 
-    def replace(self, wanted: Ipv6Address) -> None:
+    def replace(self, wanted: Address) -> None:
         """Add an address, or change the one there is to be as wanted."""
         self.ask("RTM_NEWADDR", _message(wanted), _RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE)
 
-    def addresses(self) -> list[Ipv6Address]:
-        """Dump them."""
+    def addresses(self, family: int = socket.AF_INET6) -> list[Address]:
+        """Dump those of a family."""
         request = AddressMessage()
-        request["family"] = socket.AF_INET6
+        request["family"] = family
         return [_address(frame) for frame in self.dump("RTM_GETADDR", request, _RTM_GETADDR)]
 
-    def find(self, address: str) -> Ipv6Address | None:
+    def find(self, address: str) -> Address | None:
         """Return one address from a dump, or None."""
-        return next((found for found in self.addresses() if found.address == address), None)
+        family = _family(address)
+        return next((found for found in self.addresses(family) if found.address == address), None)
 
     def link_local(self, index: int) -> str:
         """Return the link-local address of a device, "" while it has none."""
@@ -86,28 +87,34 @@ class AddressSocket(NetlinkSocket):
         return ""
 
 
-def replace_request(wanted: Ipv6Address, sequence: int) -> bytes:
+def replace_request(wanted: Address, sequence: int) -> bytes:
     """Return the bytes of a replace() that asks for an acknowledgement; IFA_FLAGS comes last."""
     flags = NLM_F_CREATE | NLM_F_REPLACE | NLM_F_ACK
     return encode(_message(wanted), _RTM_NEWADDR, flags, sequence)
 
 
-def _message(wanted: Ipv6Address) -> AddressMessage:
+def _message(wanted: Address) -> AddressMessage:
     message = AddressMessage()
-    message.update(family=socket.AF_INET6, prefix=wanted.prefix, index=wanted.index)
+    message.update(family=_family(wanted.address), prefix=wanted.prefix, index=wanted.index)
+    packed = ipaddress.ip_address(wanted.address).packed
     message["attrs"] = [
-        ("IFA_ADDRESS", ipaddress.ip_address(wanted.address).packed),
+        ("IFA_ADDRESS", packed),
+        ("IFA_LOCAL", packed),
         ("IFA_CACHEINFO", _CACHE.pack(wanted.preferred, wanted.valid, 0, 0)),
         ("IFA_FLAGS", struct.pack("=I", wanted.flags)),
     ]
     return message
 
 
-def _address(frame: bytes) -> Ipv6Address:
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _address(frame: bytes) -> Address:
     message = decode(AddressMessage, frame)
     values = attributes(message)
     preferred, valid, _, _ = _CACHE.unpack(values["IFA_CACHEINFO"])
-    return Ipv6Address(
+    return Address(
         address=str(ipaddress.ip_address(values["IFA_ADDRESS"])),
         index=message["index"],
         prefix=message["prefix"],

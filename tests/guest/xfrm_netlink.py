@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import xfrm_messages as xm
 import xfrm_structures as xs
-from netlink_frames import NLM_F_EXCL, NLM_F_REPLACE, NetlinkSocket, attributes, decode, encode
+from netlink_frames import (
+    NLM_F_DUMP,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    NetlinkSocket,
+    attributes,
+    decode,
+    encode,
+    frames_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -142,7 +151,9 @@ class XfrmSocket(NetlinkSocket):
             message["attrs"] = [("XFRMA_TMPL", packed)]
         self.ask("NEWPOLICY", message, xm.MSG_NEWPOLICY)
 
-    def migrate(self, policy: xs.Policy, sa: xs.Sa, ends: tuple[str, str]) -> None:
+    def migrate(
+        self, policy: xs.Policy, sa: xs.Sa, ends: tuple[str, str], *further: tuple[str, bytes]
+    ) -> None:
         """MIGRATE: move an SA, and the policy that asks for it, to other ends.
 
         Its encapsulation goes along as XFRMA_ENCAP: up to 7.1 an SA kept it
@@ -158,7 +169,7 @@ class XfrmSocket(NetlinkSocket):
         )
         encap = sa.attribute("XFRMA_ENCAP")
         kept = [("XFRMA_ENCAP", encap)] if encap else []
-        message["attrs"] = [("XFRMA_MIGRATE", moved), *kept]
+        message["attrs"] = [("XFRMA_MIGRATE", moved), *kept, *further]
         self.ask("MIGRATE", message, xm.MSG_MIGRATE)
 
     def policies(self) -> list[tuple[bytes, dict[str, bytes]]]:
@@ -222,6 +233,24 @@ def sa_request_of_32_bits(sa: xs.Sa, sequence: int) -> bytes:
     return _with_info_of_32_bits(encode(_sa_message(sa), xm.MSG_NEWSA, 0x4, sequence))
 
 
+def dump_request(sequence: int) -> bytes:
+    """Return GETSA for all SAs, which has the same bytes for a 32-bit program."""
+    return encode(xm.DumpMessage(), xm.MSG_GETSA, NLM_F_DUMP, sequence)
+
+
+def sas_of_32_bits(data: bytes) -> list[tuple[xs.Sa, bytes]]:
+    """Read the SAs of a datagram laid out for a 32-bit program, NEWSA or EXPIRE.
+
+    Each with the four bytes that follow it: EXPIRE's begin with whether it is a hard one.
+    """
+    found = []
+    for kind, _, frame in frames_of(data):
+        if kind in {xm.MSG_NEWSA, xm.MSG_EXPIRE}:
+            info = frame[16 : 16 + xs.Sa.LAYOUT.size - 4]
+            found.append((xs.Sa.unpack(info + bytes(4), {}), frame[16 + len(info) :][:4]))
+    return found
+
+
 def _with_info_of_32_bits(request: bytes) -> bytes:
     shorter = bytearray(request)
     info_end = 16 + xs.Sa.LAYOUT.size
@@ -278,6 +307,11 @@ def _acquire(frame: bytes) -> Acquire:
         proto=message["proto"],
         sequence=message["sequence"],
     )
+
+
+def mappings_of(data: bytes) -> list[Mapping]:
+    """Read the MAPPINGs of a datagram, which look alike to 32 and to 64 bits."""
+    return [_mapping(frame) for kind, _, frame in frames_of(data) if kind == xm.MSG_MAPPING]
 
 
 def _mapping(frame: bytes) -> Mapping:

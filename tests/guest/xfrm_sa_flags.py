@@ -7,7 +7,8 @@ An IKE daemon that has no word for a flag installs the SA, and this adds the
 flag through XFRM_MSG_UPDSA: what a dump says of the SA goes back to the kernel
 with the flags added. Only transport mode SAs to the destination are touched;
 for SAs that come in, it is an own address. With --follow it goes on, and looks
-after SAs made later (rekeying), until it is ended.
+after SAs made later (rekeying), until it is ended. It hears of an SA once that
+is installed: what arrives before the flag is there is not checked.
 
 It needs a kernel with the extension transport-policy: others accept the update
 and do not look at the flags, which is found out and said.

@@ -319,19 +319,20 @@ def test_asking_without_the_capability_is_refused() -> None:
     assert refusal.value.errno == EPERM
 
 
-def test_all_32_bits_of_the_address_flags_are_sent() -> None:
-    if not Path("/proc/net/if_inet6").exists():
+@pytest.mark.parametrize(("address", "prefix"), [("fd77::5", 128), ("10.77.0.5", 32)])
+def test_all_32_bits_of_the_address_flags_are_sent(address: str, prefix: int) -> None:
+    if ":" in address and not Path("/proc/net/if_inet6").exists():
         pytest.skip("this machine's kernel has no IPv6")
 
-    def work() -> rtnl_address.Ipv6Address | None:
+    def work() -> rtnl_address.Address | None:
         addresses = rtnl_address.AddressSocket()
-        wanted = rtnl_address.Ipv6Address("fd77::5", 1, flags=0x202, preferred=0)
+        wanted = rtnl_address.Address(address, 1, prefix, flags=0x202, preferred=0, valid=1000)
         addresses.replace(wanted)
-        return addresses.find("fd77::5")
+        return addresses.find(address)
 
     found = in_fresh_netns(work)
     assert found is not None
-    # IFA_F_NOPREFIXROUTE does not fit the eight bits of the header.
-    assert found.flags & 0x202 == 0x202
+    # IFA_F_NOPREFIXROUTE does not fit the eight bits of the header; IFA_F_NODAD is IPv6's.
+    assert found.flags & 0x202 == (0x202 if ":" in address else 0x200)
     assert found.flags & rtnl_address.IFA_F_DEPRECATED
-    assert found.preferred == 0
+    assert (found.prefix, found.preferred) == (prefix, 0)

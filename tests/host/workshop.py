@@ -103,12 +103,14 @@ class Workshop:
                 shutil.copy(file, guest)
         return cls(root, tmp / "state")
 
-    def toy(self, change: tuple[str, str], test: str = "", name: str = "toy") -> None:
-        """Write the toy extension: one replacement in the source, and its selftest."""
+    def toy(
+        self, change: tuple[str, str], test: str = "", name: str = "toy", source: str = SOURCE
+    ) -> None:
+        """Write the toy extension: one replacement in a source, and its selftest."""
         folder = self.root / "patches" / name
         folder.mkdir(exist_ok=True)
         (folder / "extension.toml").write_text(_TOML.format(tag=TAG))
-        (folder / "0001-proc-a-toy.patch").write_text(self._patch(change))
+        (folder / "0001-proc-a-toy.patch").write_text(self._patch(change, source))
         # The configuration of the real series: its objects are in ccache already.
         real = sorted((REPO / "kconfigs" / "extension").glob("*.config"))
         fragment = self.root / "kconfigs" / "extension" / f"{name}.config"
@@ -120,12 +122,12 @@ class Workshop:
         tests.mkdir(exist_ok=True)
         (tests / "test_toy.py").write_text(test or TEST.format(word="kpw-toy"))
 
-    def _patch(self, change: tuple[str, str]) -> str:
-        before = self.git("cat-file", "blob", f"{TAG}:{SOURCE}")
+    def _patch(self, change: tuple[str, str], source: str) -> str:
+        before = self.git("cat-file", "blob", f"{TAG}:{source}")
         assert before.count(change[0]) == 1
         scratch = self.root / "scratch"
         for side, text in (("a", before), ("b", before.replace(*change))):
-            file = scratch / side / SOURCE
+            file = scratch / side / source
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         diff = subprocess.run(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import time
@@ -17,7 +18,7 @@ import pytest
 import xfrm_attributes as xa
 import xfrm_messages as xm
 import xfrm_structures as xs
-from callers import without_net_admin, write_as_32_bits
+from callers import receive_as_32_bits, without_net_admin, write_as_32_bits
 from namespaces import goes_away
 from netlink_frames import NLM_F_ACK, NetlinkRefusedError, encode
 from xfrm_netlink import (
@@ -25,7 +26,9 @@ from xfrm_netlink import (
     IPCOMP_CPIS,
     Acquire,
     XfrmSocket,
+    dump_request,
     sa_of,
+    sas_of_32_bits,
     spi_request,
     spi_request_of_32_bits,
 )
@@ -189,6 +192,32 @@ def test_a_32_bit_caller_is_heard(xfrm: XfrmSocket, ends: tuple[str, str]) -> No
     assert sa.destination == ends[1], f"the reply is for {sa.destination}, asked for {ends[1]}"
 
 
+@pytest.mark.proof(red=r"a dump tells 32 bits that the larval SA lives 30 s, asked for 2 s$")
+def test_a_dump_tells_32_bits_the_same(xfrm: XfrmSocket, ends: tuple[str, str]) -> None:
+    made = xfrm.allocate_spi(larval(ends, 2))
+    write_as_32_bits(xfrm.fileno(), dump_request(sequence=0x32))
+    heard = sas_of_32_bits(receive_as_32_bits(xfrm.fileno()))
+    lives = [seconds_of(sa) for sa, _ in heard if sa.spi == made.spi]
+    assert lives == [2], (
+        f"a dump tells 32 bits that the larval SA lives {lives[0]} s, asked for 2 s"
+        if lives
+        else f"a dump tells 32 bits of {heard}, not of the larval SA"
+    )
+
+
+@pytest.mark.proof(red=r"no EXPIRE within 4 s for a listener of 32 bits, asked for 1 s$")
+def test_an_expire_tells_32_bits_the_same(xfrm: XfrmSocket, ends: tuple[str, str]) -> None:
+    made = xfrm.allocate_spi(larval(ends, 1))
+    ready, _, _ = select.select([xfrm.fileno()], [], [], 4)
+    assert ready, "no EXPIRE within 4 s for a listener of 32 bits, asked for 1 s"
+    heard = [
+        (sa.spi, seconds_of(sa), trailer[0])
+        for sa, trailer in sas_of_32_bits(receive_as_32_bits(xfrm.fileno()))
+    ]
+    expected = [(made.spi, 1, True)]
+    assert heard == expected, f"a listener of 32 bits heard {heard}, expected {expected}"
+
+
 @pytest.mark.control
 def test_another_namespace_notices_nothing(xfrm: XfrmSocket, other_netns: Namespace) -> None:
     other_netns.sysctl(ACQ_EXPIRES, 40)
@@ -244,18 +273,19 @@ def test_it_takes_cap_net_admin(xfrm: XfrmSocket) -> None:
     assert refusal.value.errno == errno.EPERM, f"{refusal.value}; expected EPERM"
 
 
-@pytest.fixture
-def trap(pair: Pair) -> Iterator[tuple[XfrmSocket, Acquire]]:
+@pytest.fixture(params=[xs.AF_INET, xs.AF_INET6], ids=["ipv4", "ipv6"])
+def trap(request: pytest.FixtureRequest, pair: Pair) -> Iterator[tuple[XfrmSocket, Acquire]]:
     """Give the left side after traffic hit a policy without an SA: its socket and the ACQUIRE."""
     pair.left.sysctl(ACQ_EXPIRES, 30)
     with pair.left.inside():
         xfrm = XfrmSocket(groups=(xm.GROUP_ACQUIRE, xm.GROUP_EXPIRE))
-    ends = (pair.LEFT4, pair.RIGHT4)
-    selector = xs.Selector(f"{ends[0]}/32", f"{ends[1]}/32")
+    ends = pair.addresses(request.param)
+    length = 32 if request.param == xs.AF_INET else 128
+    selector = xs.Selector(f"{ends[0]}/{length}", f"{ends[1]}/{length}")
     xfrm.add_policy(xs.Policy(selector, xs.DIR_OUT, xs.Template(*ends, reqid=7)))
     # The kernel may swallow the packet or say "try again"; both are fine.
     with (
-        pair.left.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
+        pair.left.socket(request.param, socket.SOCK_DGRAM) as sender,
         contextlib.suppress(OSError),
     ):
         sender.sendto(b"caught", (ends[1], 9))
@@ -285,6 +315,23 @@ def test_allocspi_for_an_acquire_sets_its_lifetime(trap: tuple[XfrmSocket, Acqui
     assert lives == 2, f"the acquire given an SPI lives {lives} s, asked for 2 s"
     count = len(xfrm.states())
     assert count == 1, f"ALLOCSPI for the one acquire left {count} SAs"
+
+
+@pytest.mark.proof(red=r"an acquire of 3 s, given an SPI, lives 30 s, asked for 2 s$")
+def test_an_acquire_older_than_the_lifetime_has_all_of_it(trap: tuple[XfrmSocket, Acquire]) -> None:
+    xfrm, acquire = trap
+    (caught,) = xfrm.states()
+    time.sleep(3)
+    asked = time.monotonic()
+    sa = xfrm.allocate_spi(larval_of(acquire, 2))
+    lives = seconds_of(sa)
+    assert lives == 2, f"an acquire of 3 s, given an SPI, lives {lives} s, asked for 2 s"
+    assert sa.added > caught.added, "its lifetime counts from when it was made, not from its SPI"
+    expiry = xfrm.next_expiry(sa, 8)
+    lived = time.monotonic() - asked
+    assert expiry is not None, "no EXPIRE within 8 s, asked for 2 s"
+    # The kernel counts in whole seconds of its clock.
+    assert lived > 0.9, f"an acquire of 3 s lived {lived:.2f} s with its SPI, asked for 2 s"
 
 
 @pytest.mark.proof(red=r"the larval SA lives 30 s after a second ALLOCSPI, first asked for 3 s$")

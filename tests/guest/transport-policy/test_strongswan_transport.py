@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import xfrm_sa_flags
 import xfrm_structures as xs
 from namespaces import Namespace, Pair, SetUpError, veth_pair, wait_until
 from netfilter import seen, watch
@@ -66,6 +68,7 @@ class Road:
     """Both sides, connected; the left one sends through the SA whatever is for port 81."""
 
     pair: Pair
+    client: Charon
     server: Charon
     xfrm: XfrmSocket
 
@@ -157,7 +160,7 @@ def road() -> Iterator[Road]:
             misuse(pair.left, ends, reqid_to(pair.left, ends[1]))
         with pair.right.inside():
             xfrm = undo.enter_context(contextlib.closing(XfrmSocket()))
-        yield Road(pair, right, xfrm)
+        yield Road(pair, left, right, xfrm)
 
 
 @pytest.mark.control
@@ -207,3 +210,35 @@ def test_with_the_flag_plaintext_is_accepted_where_it_was(road: Road, family: in
     road.flag(family, ENFORCE_POLICY)
     delivered = road.delivers_datagram(family, PLAIN)
     assert delivered, f"a datagram to port {PLAIN}, for which nobody wants IPsec, did not come"
+
+
+@pytest.mark.proof(red=r"UDP to port 81 came through a rekeyed SA that xfrm_sa_flags followed$")
+@FAMILIES
+def test_xfrm_sa_flags_follows_charons_rekeying(road: Road, family: int, tmp_path: Path) -> None:
+    there = road.pair.addresses(family)[1]
+    road.flag(family, 0)
+    old = road.inbound(family).spi
+    words = ["--destination", there, "--follow", f"{ENFORCE_POLICY:#x}"]
+    said = tmp_path / "said"
+    with road.pair.right.daemon(
+        [sys.executable, xfrm_sa_flags.__file__, *words], output=said, environment={}
+    ) as running:
+
+        def treated(spi: int) -> bool:
+            # Without the extension it ends as soon as it has found that out.
+            return f"{spi:#010x}" in said.read_text("ascii") or running.poll() is not None
+
+        def old_one_is_gone() -> bool:
+            return old not in {sa.spi for sa in road.xfrm.states() if sa.destination == there}
+
+        before = wait_until(lambda: treated(old), seconds=20)
+        road.client.rekey(NAMES[family])
+        rekeyed = wait_until(old_one_is_gone, seconds=15)
+        assert rekeyed, f"the old SA is there after 15 s; {road.server.log_end()}"
+        new = road.inbound(family).spi
+        after = wait_until(lambda: treated(new), seconds=15)
+        delivered = road.delivers_datagram(family, UNWANTED)
+    assert not delivered, (
+        f"UDP to port {UNWANTED} came through a rekeyed SA that xfrm_sa_flags followed"
+    )
+    assert (before, after) == (True, True), f"xfrm_sa_flags said {said.read_text('ascii')!r}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import select
 import socket
 from dataclasses import dataclass, field, replace
@@ -43,6 +44,8 @@ WANTED, UNWANTED = 80, 81
 TCP, UDP, IPCOMP = 6, 17, 108
 OFFLOAD_INBOUND, OFFLOAD_PACKET = 2, 4
 IP_XFRM_POLICY = 17
+NAT_T_PORT = 4500
+UDP_ENCAP = 100
 
 DELIVERED = "delivered"
 NO_POLICY = "XfrmInNoPols+1"
@@ -271,22 +274,26 @@ def test_disable_policy_of_the_interface_exempts(gateway: Gateway) -> None:
 
 
 @pytest.mark.proof(red=r"forwarded by DNAT: delivered, expected XfrmInNoPols\+1$")
-def test_what_is_forwarded_is_checked_too(gateway: Gateway) -> None:
-    sa = gateway.install(xs.AF_INET, ENFORCING)
-    beyond = "10.77.0.9"
-    gateway.namespace.sysctl("net/ipv4/ip_forward", 1)
+@FAMILIES
+def test_what_is_forwarded_is_checked_too(gateway: Gateway, family: int) -> None:
+    sa = gateway.install(family, ENFORCING)
+    beyond, table = ("10.77.0.9", "ip") if family == xs.AF_INET else ("fd77::9", "ip6")
+    for version in ("ipv4", "ipv6"):
+        gateway.namespace.sysctl(f"net/{version}/conf/all/forwarding", 1)
     gateway.namespace.ip(f"route add {beyond} dev {Wire.DEVICE}")
     gateway.namespace.run(
         ["nft", "-f", "-"],
-        text="table ip away { chain pre { type nat hook prerouting priority -100;\n"
+        text=f"table {table} away {{ chain pre {{ type nat hook prerouting priority -100;\n"
         f"udp dport {UNWANTED} dnat to {beyond};\n}}\n}}\n",
     )
     packet = EspOracle(sa, KEY).seal(b"let me through", port=UNWANTED)
+    destination = ipaddress.ip_address(beyond).packed
+
+    def is_for_beyond(sent: bytes) -> bool:
+        return (sent[16:20] if sent[0] >> 4 == 4 else sent[24:40]) == destination
 
     def left() -> bool:
-        destination = xs.pack_address(beyond)[:4]
-        found = gateway.wire.receive(lambda sent: sent[16:20] == destination, timeout=0)
-        return found is not None
+        return gateway.wire.receive(is_for_beyond, timeout=0) is not None
 
     seen = fate(gateway.namespace, lambda: gateway.wire.send(packet), left)
     assert seen == NO_POLICY, f"forwarded by DNAT: {seen}, expected {NO_POLICY}"
@@ -356,9 +363,16 @@ def test_updsa_of_a_larval_sa_takes_the_flag(gateway: Gateway) -> None:
 @pytest.mark.proof(red=r"UPDSA gave a tunnel the flag, expected EINVAL$")
 def test_updsa_does_not_give_a_tunnel_the_flag(gateway: Gateway) -> None:
     gateway.xfrm.add(gateway.sa(xs.AF_INET, mode=xs.MODE_TUNNEL))
-    refusal = refusal_of(gateway.xfrm.update, gateway.sa(xs.AF_INET, ENFORCING))
+    before = gateway.xfrm.states()
+    update = replace(gateway.sa(xs.AF_INET, ENFORCING), lifetime=xs.Lifetime(hard_add_seconds=3600))
+    refusal = refusal_of(gateway.xfrm.update, update)
     assert refusal is not None, "UPDSA gave a tunnel the flag, expected EINVAL"
     assert refusal.errno == errno.EINVAL, f"{refusal}; expected EINVAL"
+    assert "ENFORCE_POLICY" in refusal.extack or not gives_reasons(gateway.xfrm), (
+        f"{refusal}; expected a reason that names ENFORCE_POLICY"
+    )
+    after = gateway.xfrm.states()
+    assert after == before, f"the refused UPDSA turned {before} into {after}"
 
 
 @pytest.mark.proof(red=r"after MIGRATE: delivered, expected XfrmInNoPols\+1$")
@@ -669,6 +683,26 @@ def test_a_tcp_connection_to_an_unwanted_port(road: Road, sniffed: Callable[[], 
     assert port == WANTED, f"the ESP packet is for port {port}, expected 80"
     seen = road.knock(UNWANTED)
     assert seen == NO_POLICY, f"TCP to port 81: {seen}, expected {NO_POLICY}"
+
+
+@pytest.mark.proof(red=r"ESP in UDP to port 81: delivered, expected XfrmInNoPols\+1$")
+@FAMILIES
+def test_behind_a_nat_it_is_the_same(road: Road) -> None:
+    bare = road.sa(0x1000)
+    sa = replace(bare, attributes=(*bare.attributes, xa.encap(NAT_T_PORT, NAT_T_PORT)))
+    road.lay(exactly(*road.ends, UDP), sa)
+    road.ask_for(UDP, WANTED, template_of(sa))
+    with road.pair.right.socket(road.family, socket.SOCK_DGRAM) as daemon:
+        daemon.setsockopt(socket.IPPROTO_UDP, UDP_ENCAP, xa.ENCAP_UDP)
+        daemon.bind(("", NAT_T_PORT))
+        seen = road.udp(WANTED, b"let me in")
+        assert seen == DELIVERED, f"ESP in UDP to port 80: {seen}, expected delivered"
+        seen = road.udp(UNWANTED, b"let me in")
+        assert seen == NO_POLICY, f"ESP in UDP to port 81: {seen}, expected {NO_POLICY}"
+    # What is not in UDP does not match an SA that is: the kernel would count it as such.
+    found = road.receiver.find(sa)
+    carried = None if found is None else found.packets
+    assert carried == 2, f"the SA in UDP carried {carried} packets, expected 2"
 
 
 @pytest.mark.proof(red=r"IPComp in ESP, (large|small) to port 81: delivered, expected XfrmInNoPo")

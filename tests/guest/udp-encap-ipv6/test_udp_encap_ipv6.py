@@ -8,6 +8,7 @@ veth stands between; scapy opens the ESP and works out the checksum.
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 from dataclasses import replace
@@ -22,7 +23,9 @@ import xfrm_attributes as xa
 import xfrm_structures as xs
 from async_crypto import asynchronous, in_use
 from callers import write_as_32_bits
-from wire import Wire
+from esp_oracle import EspOracle
+from netlink_frames import NetlinkRefusedError
+from wire import Wire, is_esp
 from xfrm_netlink import XfrmSocket, sa_request_of_32_bits
 
 if TYPE_CHECKING:
@@ -208,6 +211,33 @@ def test_an_sa_made_from_its_dump_has_the_flag(gateway: eu.Gateway) -> None:
     again = tuple((name, value) for name, value in dumped.attributes if name in kept)
     gateway.xfrm.add(replace(dumped, attributes=again))
     is_left_out(gateway.sent(made))
+
+
+@pytest.mark.proof(red=r"an SA was put back without its encapsulation, flag and all$")
+def test_an_sa_put_back_without_encapsulation_has_to_be_without_the_flag(
+    gateway: eu.Gateway,
+) -> None:
+    # As charon does when a NAT is gone: it deletes the SA before it installs the other one.
+    made = gateway.output(FLAG)
+    dumped = gateway.xfrm.find(made)
+    assert dumped is not None, "the SA is not in the dump"
+    gateway.xfrm.delete(made)
+    bare = replace(dumped, attributes=(xa.aead(eu.KEY), FLAG))
+    refusal = None
+    try:
+        gateway.xfrm.add(bare)
+    except NetlinkRefusedError as error:
+        refusal = error
+    assert refusal is not None, "an SA was put back without its encapsulation, flag and all"
+    assert refusal.errno == errno.EINVAL, f"{refusal}; expected EINVAL"
+    left = len(gateway.xfrm.states())
+    assert left == 0, f"the refused NEWSA left {left} SAs behind"
+    gateway.xfrm.add(replace(bare, attributes=(xa.aead(eu.KEY), xa.extra_flags(0))))
+    gateway.say(b"without a NAT")
+    packet = gateway.wire.receive(is_esp)
+    assert packet is not None, "no ESP left within 5 s after the SA was put back without the flag"
+    inside = EspOracle(made, eu.KEY).open(packet)
+    assert inside.endswith(b"without a NAT"), f"scapy decrypted {inside!r}, expected what was sent"
 
 
 @pytest.mark.proof(red=RED)

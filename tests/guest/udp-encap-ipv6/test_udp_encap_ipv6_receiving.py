@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +17,10 @@ import esp_in_udp as eu
 import xfrm_attributes as xa
 import xfrm_messages as xm
 import xfrm_structures as xs
-from esp_oracle import EspOracle
+from callers import receive_as_32_bits
+from encap_receiver import Sealer, receiver
 from wire import Wire
-from xfrm_netlink import Mapping
+from xfrm_netlink import Mapping, XfrmSocket, mappings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,57 +51,6 @@ def plug(netns: Namespace) -> Iterator[Callable[[str], eu.Gateway]]:
         yield lambda way: undo.enter_context(
             eu.gateway(netns, gro=way == "gro", groups=(xm.GROUP_MAPPING,))
         )
-
-
-class Receiver:
-    """The socket of the daemon and that of whom the datagrams inside ESP are for."""
-
-    def __init__(self, gateway: eu.Gateway, *, zero_checksums: bool, gro: bool = False) -> None:
-        """Open both."""
-        self._gateway = gateway
-        self.daemon = eu.encap_socket(gateway.namespace, zero_checksums=zero_checksums, gro=gro)
-        self.inner = gateway.namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        self.inner.bind(("::", eu.INNER_PORT))
-
-    def close(self) -> None:
-        """Close both."""
-        self.daemon.close()
-        self.inner.close()
-
-    def takes(self, *packets: bytes) -> list[bytes]:
-        """Let packets arrive and return what was inside of those that were taken.
-
-        They are through when ``send`` returns: a TUN device has no queue of its own.
-        """
-        for packet in packets:
-            self._gateway.wire.send(packet)
-        self.inner.settimeout(0.2)
-        taken = []
-        with contextlib.suppress(TimeoutError):
-            while True:
-                taken.append(self.inner.recv(10000))
-        return taken
-
-
-@contextlib.contextmanager
-def receiver(gateway: eu.Gateway, *, zero_checksums: bool, gro: bool = False) -> Iterator[Receiver]:
-    """Open a receiver and close it."""
-    opened = Receiver(gateway, zero_checksums=zero_checksums, gro=gro)
-    with contextlib.closing(opened):
-        yield opened
-
-
-class Sealer:
-    """What the far end of an input SA sends."""
-
-    def __init__(self, made: xs.Sa) -> None:
-        """Begin at sequence number 1."""
-        self._oracle = EspOracle(made, eu.KEY)
-        self._inner = eu.INNER[::-1] if made.mode == xs.MODE_TUNNEL else None
-
-    def seal(self, data: bytes) -> bytes:
-        """Return IPv6 with ESP, not yet in UDP."""
-        return self._oracle.seal(data, inner=self._inner, port=eu.INNER_PORT)
 
 
 def datagrams_in_prerouting(namespace: Namespace) -> Callable[[], int]:
@@ -180,19 +129,28 @@ def test_keepalives_end_and_ike_goes_on_to_the_daemon(
 
 
 @pytest.mark.proof(red=r"the sender's UDP checksum is 0x[0-9a-f]{4}, expected 0x0000$")
+@BOTH_WAYS
 def test_a_new_port_is_reported_for_packets_without_checksum(
-    plug: Callable[[str], eu.Gateway],
+    plug: Callable[[str], eu.Gateway], way: str
 ) -> None:
-    gateway = plug("slow")
-    left = gateway.sent(gateway.output(xa.extra_flags(eu.ZERO_CHECKSUM)))
-    assert left.checksum == 0, f"the sender's UDP checksum is {left.checksum:#06x}, expected 0x0000"
-    sealer = Sealer(gateway.input())
-    with receiver(gateway, zero_checksums=True) as opened:
-        taken = opened.takes(eu.in_udp(sealer.seal(b"moved"), source_port=4711))
-    assert taken == [b"moved"], f"came {taken}, expected the packet from the new port"
-    heard = gateway.xfrm.next_mapping(5)
-    expected = Mapping(eu.SPI, (Wire.FAR6, eu.ENCAP_PORT), (Wire.FAR6, 4711))
-    assert heard == expected, f"heard {heard}, expected {expected}"
+    gateway = plug(way)
+    with gateway.namespace.inside():
+        older = XfrmSocket(groups=(xm.GROUP_MAPPING,))
+    with contextlib.closing(older):
+        left = gateway.sent(gateway.output(xa.extra_flags(eu.ZERO_CHECKSUM)))
+        assert left.checksum == 0, (
+            f"the sender's UDP checksum is {left.checksum:#06x}, expected 0x0000"
+        )
+        sealer = Sealer(gateway.input())
+        with receiver(gateway, zero_checksums=True, gro=way == "gro") as opened:
+            taken = opened.takes(eu.in_udp(sealer.seal(b"moved"), source_port=4711))
+        assert taken == [b"moved"], f"came {taken}, expected the packet from the new port"
+        heard = gateway.xfrm.next_mapping(5)
+        expected = Mapping(eu.SPI, (Wire.FAR6, eu.ENCAP_PORT), (Wire.FAR6, 4711))
+        assert heard == expected, f"heard {heard}, expected {expected}"
+        # It is there by now: what both hear is sent at once.
+        translated = mappings_of(receive_as_32_bits(older.fileno()))
+    assert translated == [expected], f"a 32-bit listener heard {translated}, expected {expected}"
 
 
 @pytest.mark.control

@@ -28,6 +28,7 @@ ENCAP = xa.encap(eu.ENCAP_PORT, eu.ENCAP_PORT)
 AEAD = xa.aead(eu.KEY)
 CIPHER = xa.encryption("cbc(aes)", bytes(16))
 PACKET_OFFLOAD = 4
+UNKNOWN_OFFLOAD = 0x80
 
 
 def sa(*attributes: tuple[str, bytes], ends: tuple[str, str] = V6) -> xs.Sa:
@@ -81,6 +82,29 @@ def knows_directions(xfrm: XfrmSocket) -> bool:
     return found is not None and found.attribute("XFRMA_SA_DIR") is not None
 
 
+def offloads_in_migration(xfrm: XfrmSocket, device: int) -> bool:
+    """Tell whether MIGRATE looks at XFRMA_OFFLOAD_DEV, by flags that no kernel has."""
+    return migration_refusal(xfrm, (AEAD, ENCAP), xa.offload(device, UNKNOWN_OFFLOAD)) is not None
+
+
+def migration_refusal(
+    xfrm: XfrmSocket, has: tuple[tuple[str, bytes], ...], asked: tuple[str, bytes]
+) -> NetlinkRefusedError | None:
+    """Migrate an SA and ask for something more; return the refusal, None when it was granted."""
+    made = xs.Sa(*V6, spi=eu.SPI, mode=xs.MODE_TUNNEL, replay_window=0, attributes=has)
+    caught = eu.policy(made, xs.DIR_OUT)
+    xfrm.add(made)
+    xfrm.add_policy(caught)
+    try:
+        xfrm.migrate(caught, made, (V6[0], "fd08::3"), asked)
+    except NetlinkRefusedError as error:
+        return error
+    finally:
+        xfrm.flush()
+        xfrm.flush_policies()
+    return None
+
+
 def explained(refused: NetlinkRefusedError | None, xfrm: XfrmSocket, case: str) -> None:
     """Assert that a refusal is EINVAL and, where XFRM says why, that it names the flag."""
     assert refused is not None, f"the flag was granted for {case}, expected EINVAL"
@@ -113,24 +137,43 @@ def test_updsa_is_refused_alike(xfrm: XfrmSocket) -> None:
 
 @pytest.mark.proof(red=r"the flag was granted for IPv4.*, expected EINVAL for each$")
 def test_what_only_some_kernels_know_is_refused_too(netns: Namespace, xfrm: XfrmSocket) -> None:
-    # Before 6.10 an SA has no direction, and up to 6.1 no SA in UDP can be offloaded:
-    # IPv4 is here for those, to have something to be red about.
+    # IPv4 is here for those that refuse the others anyway, to have something to be red about.
+    lo = netns.index("lo")
     cases = {
         "IPv4": NOT_FOR["IPv4"],
         "the non-IKE marker": sa(AEAD, xa.encap(1, 2, xa.ENCAP_NON_IKE)),
-        "crypto offload": sa(AEAD, ENCAP, xa.offload(netns.index("lo"))),
-        "packet offload": sa(AEAD, ENCAP, xa.offload(netns.index("lo"), PACKET_OFFLOAD)),
     }
+    # Before 6.10 an SA has no direction; up to 6.1 none in UDP can be offloaded, flag or not.
     if knows_directions(xfrm):
-        cases["an input SA"] = sa(AEAD, ENCAP, xa.sa_direction(xs.DIR_IN))
+        cases |= {
+            "an input SA": sa(AEAD, ENCAP, xa.sa_direction(xs.DIR_IN)),
+            "crypto offload": sa(AEAD, ENCAP, xa.offload(lo)),
+            "packet offload": sa(AEAD, ENCAP, xa.offload(lo, PACKET_OFFLOAD)),
+        }
     refused = {
         case: refusal(xfrm, replace(wanted, spi=spi))
         for spi, (case, wanted) in enumerate(cases.items(), eu.SPI)
     }
     granted = ", ".join(case for case, error in refused.items() if error is None)
     assert not granted, f"the flag was granted for {granted}, expected EINVAL for each"
-    errnos = {error.errno for error in refused.values() if error is not None}
-    assert errnos == {errno.EINVAL}, f"the refusals are {errnos}, expected EINVAL for each"
+    for case, error in refused.items():
+        explained(error, xfrm, case)
+
+
+@pytest.mark.proof(red=r"the flag was granted for (IPv4|offload in migration), expected EINVAL$")
+def test_migration_to_an_offloading_device_is_refused(netns: Namespace, xfrm: XfrmSocket) -> None:
+    lo = netns.index("lo")
+    if not offloads_in_migration(xfrm, lo):
+        explained(refusal(xfrm, NOT_FOR["IPv4"]), xfrm, "IPv4")
+        return
+    refused = migration_refusal(xfrm, (AEAD, ENCAP, FLAG), xa.offload(lo))
+    assert refused is not None, "the flag was granted for offload in migration, expected EINVAL"
+    # MIGRATE answers ENODATA whatever kept it from making the new SA.
+    assert refused.errno == errno.ENODATA, f"{refused}; expected ENODATA"
+    assert "UDP_ZERO_CSUM6_TX" in refused.extack, f"{refused}; the reason is not the flag"
+    assert migration_refusal(xfrm, (AEAD, ENCAP), xa.offload(lo)) is None, (
+        "without the flag MIGRATE with XFRMA_OFFLOAD_DEV was refused too"
+    )
 
 
 @pytest.mark.control

@@ -28,8 +28,9 @@ from rtnl_address import (
     IFA_F_DEPRECATED,
     IFA_F_NODAD,
     IFA_F_NOSRCSEL,
+    IFA_F_PERMANENT,
+    Address,
     AddressSocket,
-    Ipv6Address,
     replace_request,
 )
 from xfrm_netlink import XfrmSocket
@@ -58,7 +59,7 @@ class Road:
     warrior: Namespace
     gateway: Namespace
     addresses: AddressSocket
-    virtual: Ipv6Address
+    virtual: Address
 
     @property
     def link_local(self) -> str:
@@ -95,7 +96,7 @@ def road() -> Iterator[Road]:
         undo.callback(addresses.close)
         index = pair.left.index(pair.DEVICE)
         flags = IFA_F_NODAD | IFA_F_NOSRCSEL
-        virtual = Ipv6Address(VIRTUAL, index, flags=flags, preferred=0)
+        virtual = Address(VIRTUAL, index, flags=flags, preferred=0)
         addresses.replace(virtual)
         pair.left.ip(
             f"route add default via {pair.RIGHT6} dev {pair.DEVICE} onlink",
@@ -163,6 +164,25 @@ def test_replace_clears_the_flag(road: Road) -> None:
     assert not flags & IFA_F_NOSRCSEL, f"RTM_NEWADDR without the flag left the flags at {flags:#x}"
     source = road.source_to(ELSEWHERE)
     assert source == VIRTUAL, f"connect() took {source} after a replace that cleared the flag"
+
+
+@pytest.mark.proof(red=r"an IPv4 address shows the flag, which does nothing: 0x100080$")
+def test_an_ipv4_address_does_not_keep_the_flag(road: Road) -> None:
+    address = "10.77.0.5"
+    flags = IFA_F_NODAD | IFA_F_NOSRCSEL
+    road.addresses.replace(Address(address, road.virtual.index, prefix=32, flags=flags))
+    found = road.addresses.find(address)
+    shown = 0 if found is None else found.flags
+    assert not shown & IFA_F_NOSRCSEL, (
+        f"an IPv4 address shows the flag, which does nothing: {shown:#x}"
+    )
+    # As any other flag that means something to IPv6 only.
+    assert shown == IFA_F_PERMANENT, f"an IPv4 address has the flags {shown:#x}, expected 0x80"
+    road.warrior.ip("route add 10.99.0.0/16 dev veth")
+    with road.warrior.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("10.99.0.1", PORT))
+        source = probe.getsockname()[0]
+    assert source == address, f"connect() took {source}, not the only IPv4 address {address}"
 
 
 @pytest.mark.control
@@ -352,5 +372,5 @@ def test_a_namespace_goes_away_with_it(other_netns: Namespace) -> None:
     other_netns.ip("link add there type dummy", "link set there up")
     index = other_netns.index("there")
     with other_netns.inside(), contextlib.closing(AddressSocket()) as addresses:
-        addresses.replace(Ipv6Address(VIRTUAL, index, flags=IFA_F_NODAD | IFA_F_NOSRCSEL))
+        addresses.replace(Address(VIRTUAL, index, flags=IFA_F_NODAD | IFA_F_NOSRCSEL))
     assert goes_away(other_netns), "a namespace with the address was there 20 s after its end"

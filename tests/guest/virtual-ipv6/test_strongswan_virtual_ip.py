@@ -23,8 +23,8 @@ from rtnl_address import (
     IFA_F_DEPRECATED,
     IFA_F_NODAD,
     IFA_F_NOSRCSEL,
+    Address,
     AddressSocket,
-    Ipv6Address,
 )
 from strongswan import Charon, Configuration, Connection, charons
 from xfrm_netlink import XfrmSocket
@@ -56,7 +56,7 @@ class Road:
     addresses: AddressSocket
     xfrm: XfrmSocket
 
-    def virtual(self) -> Ipv6Address:
+    def virtual(self) -> Address:
         """Return the virtual address as a dump shows it."""
         found = self.addresses.find(VIRTUAL)
         if found is None:
