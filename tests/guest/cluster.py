@@ -323,12 +323,14 @@ def segments_by_jumps(node: Node, total: int) -> dict[tuple[str, int], int]:
 
 _DIR_FORWARD = 2
 _UDP_ENCAP = 100
+_UDP_GRO = 104
 
 
-def encap_socket(where: Namespace) -> socket.socket:
-    """Open the socket through which ESP in UDP over IPv4 arrives."""
+def encap_socket(where: Namespace, *, gro: bool = False) -> socket.socket:
+    """Open the socket through which ESP in UDP over IPv4 arrives, for GRO to open or not."""
     opened = where.socket(socket.AF_INET, socket.SOCK_DGRAM)
     opened.setsockopt(socket.IPPROTO_UDP, _UDP_ENCAP, xa.ENCAP_UDP)
+    opened.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, gro)
     opened.bind(("", sealing.ENCAP_PORT))
     return opened
 
@@ -431,16 +433,17 @@ class Segment:
         self._socket.send(frame)
 
     def send_large(self, packet: bytes, to: Node, segment: int) -> None:
-        """Send an IPv4 packet of TCP to one node, to be cut into segments where it leaves."""
+        """Send a packet of TCP to one node, to be cut into segments where it leaves."""
         with to.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW) as opened:
             opened.bind((to.device, 0))
             mac = opened.getsockname()[4]
         with self._peer.socket(socket.AF_PACKET, socket.SOCK_RAW) as opened:
             opened.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
             opened.bind((BRIDGE, 0))
-            # struct virtio_net_hdr: the checksum is to be finished, TCP over IPv4 to be cut.
-            head = struct.pack("=BBHHHH", 1, 1, 14 + 40, segment, 14 + 20, 16)
-            opened.send(head + mac + _mac(PEER_MAC) + b"\x08\x00" + packet)
+            # struct virtio_net_hdr: the checksum is to be finished, TCP to be cut.
+            size, kind, cut = (40, b"\x86\xdd", 4) if packet[0] >> 4 == 6 else (20, b"\x08\x00", 1)
+            head = struct.pack("=BBHHHH", 1, cut, 14 + size + 20, segment, 14 + size, 16)
+            opened.send(head + mac + _mac(PEER_MAC) + kind + packet)
 
     def frames(self) -> list[bytes]:
         """Return the frames that arrived at the peer since the last call."""
@@ -540,6 +543,7 @@ def two_nodes(ends: Ends = IPV4) -> Iterator[Cluster]:
             ),
             *(f"link set {name} master {BRIDGE} up" for name in names),
             f"link set {BRIDGE} up",
+            *_known_to_the_peer(ends),
         )
         segment = undo.enter_context(contextlib.closing(Segment(peer)))
         nodes = []
@@ -559,6 +563,16 @@ def two_nodes(ends: Ends = IPV4) -> Iterator[Cluster]:
 
 
 DEVICE = "net"
+
+
+def _known_to_the_peer(ends: Ends) -> tuple[str, ...]:
+    """Return what keeps the peer from asking where the cluster is.
+
+    What a node answers in IPv6 goes through an SA to the peer, and takes a number.
+    """
+    if ends.bits == IPV4.bits:
+        return ()
+    return (f"neigh add {ends.cluster} lladdr {MAC} dev {BRIDGE} nud permanent",)
 
 
 def _nodad(ends: Ends) -> str:

@@ -194,6 +194,7 @@ class Cluster:
     """Both gateways and their peers, running.
 
     ``refused`` is what the kernel said against the rules: then nothing runs.
+    ``keys`` are those ever seen with a destination and an SPI.
     """
 
     net: Network
@@ -201,6 +202,7 @@ class Cluster:
     division: Division
     refused: str = ""
     charons: dict[str, Charon] = field(default_factory=dict)
+    keys: dict[tuple[str, int], set[bytes]] = field(default_factory=dict)
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -302,7 +304,18 @@ class Cluster:
         """Return the SAs in a host's kernel that are of a tunnel with a peer."""
         with self.net.hosts[name].inside(), contextlib.closing(XfrmSocket()) as xfrm:
             shared = self.at.virtual
-            return [sa for sa in xfrm.states() if shared in (sa.source, sa.destination)]
+            found = [sa for sa in xfrm.states() if shared in (sa.source, sa.destination)]
+        for sa in found:
+            self.keys.setdefault((sa.destination, sa.spi), set()).add(_key(sa))
+        return found
+
+    def keyed(self, name: str) -> set[tuple[int, bytes]]:
+        """Return the SPI and the key of each of a gateway's SAs with peers."""
+        return {(sa.spi, _key(sa)) for sa in self.states(name)}
+
+    def spis(self, name: str) -> set[tuple[str, int]]:
+        """Return what tells a gateway's SAs with peers from each other."""
+        return {(sa.destination, sa.spi) for sa in self.states(name)}
 
     def segment(self, sa: xs.Sa) -> int:
         """Return the segment of an SA."""
@@ -312,7 +325,7 @@ class Cluster:
         """Wait until both gateways have the same SAs, two for each peer."""
 
         def alike() -> bool:
-            found = [{(sa.destination, sa.spi) for sa in self.states(name)} for name in GATEWAYS]
+            found = [self.spis(name) for name in GATEWAYS]
             return found[0] == found[1] and len(found[0]) == 2 * len(PEERS)
 
         if not wait_until(alike, seconds=_PATIENCE):
@@ -345,7 +358,11 @@ class Cluster:
         self.net.plug(name, cable=True)
         self.start(name)
         other = GATEWAYS[1 - GATEWAYS.index(name)]
-        for segment in range(1, self.case.segments + 1):
+        segments = range(1, self.case.segments + 1)
+        # It may have taken all: the tunnel that brings heartbeats takes a moment.
+        everything = ",".join(map(str, segments))
+        self.share(*((other, segment) for segment in segments), **{name: "", other: everything})
+        for segment in segments:
             self.order(other, f"*{segment}", other, f"resyncing HA segment {segment}")
         self.wait_for_sas()
 
@@ -376,6 +393,10 @@ def cluster(case: Case, division: Division) -> Iterator[Cluster]:
             made.charons[peer].initiate("home")
         made.wait_for_sas()
         yield made
+
+
+def _key(sa: xs.Sa) -> bytes:
+    return sa.attribute("XFRMA_ALG_AEAD") or b""
 
 
 def numbers(sa: xs.Sa) -> tuple[int, int]:

@@ -158,11 +158,12 @@ class Packet:
 
 
 class Tap:
-    """Sees every packet that a host sends; ``packets`` grows with each look."""
+    """Sees every packet that a host sends; ``everything`` grows with each look."""
 
     def __init__(self, switch: Namespace) -> None:
         """Begin to listen."""
-        self.packets: list[Packet] = []
+        self.everything: list[Packet] = []
+        self._since = 0
         with switch.inside():
             everything = socket.htons(_ETH_P_ALL)
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, everything)
@@ -176,7 +177,7 @@ class Tap:
         self._socket.close()
 
     def look(self) -> list[Packet]:
-        """Take what came since, and return all there is."""
+        """Take what came since, and return all that is not forgotten."""
         with contextlib.suppress(BlockingIOError):
             while True:
                 frame, about, _, address = self._socket.recvmsg(2048, socket.CMSG_SPACE(16))
@@ -184,13 +185,13 @@ class Tap:
                 if frame[12:14] not in _ETHERTYPES or address[0] in (OUT, IN):
                     continue
                 seconds, nanoseconds = _TIMESPEC.unpack(about[0][2])
-                self.packets.append(Packet(seconds + nanoseconds / 1e9, address[0], frame))
-        return self.packets
+                self.everything.append(Packet(seconds + nanoseconds / 1e9, address[0], frame))
+        return self.everything[self._since :]
 
     def forget(self) -> None:
-        """Drop what came so far."""
+        """Look at what comes from now on only."""
         self.look()
-        self.packets = []
+        self._since = len(self.everything)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from namespaces import Namespace
+
+#: 6.7 and later have GRO open ESP in UDP, for a socket with UDP_ENCAP and UDP_GRO.
+GRO_OPENS_ESP_IN_UDP = tuple(map(int, re.findall(r"\d+", platform.release())[:2])) >= (6, 7)
 
 _TABLE = """
 table inet seen
@@ -69,3 +76,30 @@ def seen(namespace: Namespace) -> Seen:
         marks=tuple(sorted(sets["marks"])),
         esp_marks=tuple(sorted(sets["esp_marks"])),
     )
+
+
+_OUTER = """
+table inet outer
+delete table inet outer
+table inet outer {{
+  chain before {{
+    type filter hook prerouting priority -300
+    udp dport {port} counter
+  }}
+}}
+"""
+
+
+def datagrams_in_prerouting(namespace: Namespace, port: int) -> Callable[[], int]:
+    """Begin to count the datagrams to a port that netfilter sees; return the counter.
+
+    What GRO has opened is not among them.
+    """
+    namespace.run(["nft", "-f", "-"], text=_OUTER.format(port=port))
+
+    def count() -> int:
+        listed = namespace.run(["nft", "list", "table", "inet", "outer"])
+        found = re.search(r"counter packets (\d+)", listed)
+        return int(found[1]) if found else -1
+
+    return count

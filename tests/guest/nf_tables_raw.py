@@ -36,6 +36,7 @@ INET, IP, ARP, NETDEV, BRIDGE, IP6 = 1, 2, 3, 5, 7, 10
 
 DROP = 0
 ACCEPT = 1
+_JUMP = (1 << 32) - 3
 
 #: Registers of 16 bytes, and the first two of 4.
 VERDICT, REG1, REG2 = 0, 1, 2
@@ -132,6 +133,10 @@ class Table:
         return Request(
             f"a {kind} chain at hook {hook}", _NEWCHAIN, NLM_F_CREATE, self._name + named
         )
+
+    def regular_chain(self, name: str) -> Request:
+        """Return the request for a chain that rules jump to."""
+        return Request(f"the chain {name}", _NEWCHAIN, NLM_F_CREATE, self._name + _text(3, name))
 
     def without_chain(self, name: str) -> Request:
         """Return the request that takes a chain away; its rules have to be gone."""
@@ -252,6 +257,24 @@ def verdict(code: int) -> bytes:
     return _expression("immediate", _word(1, VERDICT), nested(2, nested(2, _word(1, code))))
 
 
+def jump(chain: str) -> bytes:
+    """Go on in another chain."""
+    code = _word(1, _JUMP) + _text(2, chain)
+    return _expression("immediate", _word(1, VERDICT), nested(2, nested(2, code)))
+
+
+def queue(number: int) -> bytes:
+    """Give the packet to who reads a queue."""
+    return _expression("queue", attribute(1, struct.pack("!H", number)))
+
+
+def link_bytes(offset: int, length: int, register: int = REG1) -> bytes:
+    """Load bytes from the link-layer header on; what came without one goes on no further."""
+    return _expression(
+        "payload", _word(1, register), _word(2, 0), _word(3, offset), _word(4, length)
+    )
+
+
 def network_bytes(offset: int, length: int, register: int = REG1) -> bytes:
     """Load bytes from the network header on."""
     return _expression(
@@ -270,6 +293,15 @@ def is_equal(data: bytes, register: int = REG1, *, invert: bool = False) -> byte
     """Go on only where a register has these bytes, or has not."""
     operation = _word(2, int(invert))
     return _expression("cmp", _word(1, register), operation, nested(3, attribute(1, data)))
+
+
+def masked(source: int, destination: int, mask: bytes) -> bytes:
+    """Leave of a register's bytes what a mask has, in another register."""
+    return _expression(
+        "bitwise",
+        _word(1, source), _word(2, destination), _word(3, len(mask)),
+        nested(4, attribute(1, mask)), nested(5, attribute(1, bytes(len(mask)))),
+    )  # fmt: skip
 
 
 def sa_spi(*, out: bool, register: int = REG1) -> bytes:
@@ -319,6 +351,11 @@ def in_device(name: str) -> bytes:
 def out_device(name: str) -> bytes:
     """Go on only for packets that leave by a device."""
     return _meta_name(7, name)
+
+
+def out_device_kind(kind: str) -> bytes:
+    """Go on only for packets that leave by a device of a kind, such as "xfrm"."""
+    return _meta_name(27, kind)
 
 
 def _meta_name(key: int, name: str) -> bytes:

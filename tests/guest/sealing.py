@@ -58,7 +58,7 @@ def tcp_syn(source: str, destination: str, ports: tuple[int, int]) -> bytes:
 
 
 def large_tcp_packet(source: str, destination: str, data: bytes) -> bytes:
-    """Return an IPv4 packet of TCP whose checksum, of the addresses only, a device is to finish."""
+    """Return a packet of TCP whose checksum, of the addresses only, a device is to finish."""
     ends = _addresses(source, destination)
     pseudo = ends + struct.pack("!HH", socket.IPPROTO_TCP, 20 + len(data))
     begun = bytes(byte ^ 0xFF for byte in _checksum(pseudo))

@@ -12,9 +12,11 @@ writes it. The first two go through "own", which also moves the sequence
 numbers of the SAs concerned, before a segment is taken and after one is given
 away, so that no two nodes use the same. The kernel does that for "file".
 
-One table xt_cluster a family is made, with four chains. What IPsec is about is
+One table xt_cluster a family is made, with five chains. What IPsec is about is
 decided where its SA is known, never in INPUT: a packet dropped there would
 not be followed. An SA in a bundle is known to the match only, not to a set.
+What came by a multicast MAC is forwarded into an SA, out of one, or not at all:
+each node gets it, and of what no SA is for none keeps the others.
 """
 
 from __future__ import annotations
@@ -206,6 +208,8 @@ class Rules:
             self.table.chain("seal", nf.XFRM_OUT),
             self.table.chain("arrive", nf.PRE_ROUTING, priority=-300),
             self.table.chain("input", nf.LOCAL_IN),
+            self.table.chain("forward", nf.FORWARD),
+            *self._forwarding(),
         ]
         if plan.by == SET:
             requests += [self.table.set_of_words(_OWNED), *self._elements(owned)]
@@ -281,6 +285,20 @@ class Rules:
             *(rule("input", *passing, nf.verdict(nf.ACCEPT)) for passing in self._ipsec()),
             rule("input", *ours("destination"), *without_sa, drop),
         ]
+
+    def _forwarding(self) -> Iterator[nf.Request]:
+        """Give the rules of "forward", which are the same whoever owns what."""
+        passing = (
+            # It has an SA to go into, has come out of one, or will get one of the device.
+            nf.sa_spi(out=True),
+            nf.has_secpath() + nf.is_equal(b"\x01"),
+            *(nf.out_device_kind(kind) for kind in ("xfrm", "vti", "vti6")),
+        )
+        for told in passing:
+            yield self.table.rule("forward", told, nf.verdict(nf.ACCEPT))
+        group = (nf.link_bytes(0, 1), nf.masked(nf.REG1, nf.REG2, b"\x01"))
+        is_group = nf.is_equal(b"\x01", nf.REG2)
+        yield self.table.rule("forward", *group, is_group, nf.verdict(nf.DROP))
 
     def _is_address(self, end: str) -> tuple[bytes, ...]:
         raw = ipaddress.ip_address(self.plan.address).packed

@@ -62,6 +62,12 @@ def test_the_users_words_come_last() -> None:
     assert after(words(wiring), "-append").split()[-2:] == ["init=/bin/sh", "quiet"]
 
 
+def test_there_is_one_processor_but_where_the_boot_asks_for_more() -> None:
+    assert after(words(), "-smp") == "1"
+    assert after(words(replace(WIRING, append=("fips=1", "maxcpus=2"))), "-smp") == "2"
+    assert after(words(replace(WIRING, append=("quiet maxcpus=4",))), "-smp") == "4"
+
+
 def test_a_comma_in_a_path_is_no_option() -> None:
     wiring = replace(WIRING, results=Path("/r,readonly/results"))
     assert "file,id=results,path=/r,,readonly/results" in words(wiring)

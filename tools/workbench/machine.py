@@ -12,6 +12,7 @@ import msgspec
 from workbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from workbench.accel import Accelerator
@@ -102,7 +103,8 @@ def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[st
     """Return QEMU's words for one guest."""
     words = [machine.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     words += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-    words += ["-M", machine.machine, "-cpu", accelerator.cpu, "-smp", "1"]
+    words += ["-M", machine.machine, "-cpu", accelerator.cpu]
+    words += ["-smp", str(_processors(wiring.append))]
     # One vCPU in a thread of its own is slower than in QEMU's.
     words += ["-accel", "kvm" if accelerator.name == "kvm" else "tcg,thread=single"]
     words += ["-m", f"{wiring.memory_mib or machine.memory_mib}M"]
@@ -116,6 +118,13 @@ def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[st
         words += ["-chardev", "stdio,id=terminal,mux=on,signal=off"]
         words += ["-device", "virtconsole,chardev=terminal"]
     return (*words, *machine.arguments)
+
+
+def _processors(append: Sequence[str]) -> int:
+    """Return how many CPUs a boot's own words ask the kernel to bring up; one is the fastest."""
+    words = " ".join(append).split()
+    asked = [word.partition("=")[2] for word in words if word.startswith("maxcpus=")]
+    return int(asked[-1]) if asked and asked[-1].isdecimal() else 1
 
 
 def _command_line(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> str:

@@ -5,20 +5,7 @@ The ha plugin is as it is: it writes to the file of the rules, which lies where
 CLUSTERIP's do. What CLUSTERIP does besides, to give the shared addresses a
 multicast MAC in ARP, is nft's here, and over IPv6 permanent neighbour entries.
 
-Over IPv6 active/passive is whole: with one segment there is nothing to hash.
-Both-active is not. The plugin takes 0 for any IPv6 host where the kernel hashes
-the address:
-
-- All IPv6 IKE_SAs are of segment 1, whatever the peer and the number of segments.
-  The kernel gives IKE to the gateway that has the segment of the source address,
-  and there it is established. But a gateway that takes segment 1 makes all of them
-  its own, and who gives it away makes all passive; a resync ("*1") sends all of
-  them, that of another segment none. From then on what a peer of another segment
-  sends goes to a gateway that is passive and does not answer: no rekeying, no
-  liveness check and no deletion, asked by either end, until one gateway has all
-  segments. Whoever asked gives up after its last retransmission.
-- ESP is the kernel's alone to divide, and stays right. The segments that the
-  plugin logs of an IPv6 CHILD_SA are of its SPI only and not the kernel's.
+Over IPv6 active/passive is whole and both-active is not: docs/ha.md says why.
 """
 
 from __future__ import annotations

@@ -166,6 +166,22 @@ def test_the_target_is_for_xfrm_in_only(netns: Namespace, family: int) -> None:
         assert answer == "EINVAL", f"at hook {hook} it was answered {answer}, expected EINVAL"
 
 
+@pytest.mark.proof(red=UNKNOWN)
+@FAMILIES
+def test_no_jump_takes_the_target_elsewhere(netns: Namespace, family: int) -> None:
+    table = dropping(netns, family)
+    table.apply(table.regular_chain("apart"), table.rule("apart", verify()))
+    refused = 0
+    try:
+        table.apply(table.rule("all", nf.jump("apart")))
+    except NetlinkRefusedError as refusal:
+        refused = refusal.errno
+    assert refused == errno.EINVAL, (
+        f"a jump from PREROUTING to CLUSTERVERIFY gave errno {refused}, expected EINVAL"
+    )
+    table.apply(table.chain("in", nf.XFRM_IN), table.rule("in", nf.jump("apart")))
+
+
 @pytest.mark.proof(red=r"a filter chain at hook 8 refused: Operation not supported")
 @pytest.mark.parametrize("hook", [nf.XFRM_IN, nf.XFRM_OUT], ids=["in", "out"])
 def test_conntrack_is_not_asked_at_the_hooks(netns: Namespace, hook: int) -> None:

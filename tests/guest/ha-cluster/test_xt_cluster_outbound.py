@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import ipaddress
 import socket
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -22,10 +22,12 @@ import sealing
 import xfrm_attributes as xa
 import xfrm_structures as xs
 import xt_cluster_rules
+from async_crypto import asynchronous, in_use
 from cluster import IPV4, IPV6, PATIENCE, PORT, Cluster, Ends, Node, esp_on, lone_node, two_nodes
 from cluster_cases import PACKETS, expect_b_sends_far_ahead
-from namespaces import Namespace, wait_until
+from namespaces import Namespace, goes_away, wait_until
 from segment_hash import sa_segment, spi_in
+from under_traffic import TWO_CPUS, Stream
 from xt_cluster_node import Member, Members
 from xt_cluster_rules import FILE, INVERT, JUMP, RULE, SET, SPI, Match, mask_of
 
@@ -85,6 +87,85 @@ def test_every_number_leaves_once(members: Members, by: str, mode: int) -> None:
     assert left == list(range(1, PACKETS + 1)), f"the numbers {left} left, expected 1 to {PACKETS}"
     taken = members.cluster.sent(sa)
     assert taken == [PACKETS] * 2, f"the nodes' numbers are at {taken}, expected 160 on both"
+
+
+@pytest.mark.proof(red=r"in UDP 40 packets left for 20 numbers, expected 20 ")
+def test_esp_in_udp_leaves_once(members: Members) -> None:
+    members.join(2, ((1,), (2,)), RULE)
+    cluster = members.cluster
+    encap = xa.encap(sealing.ENCAP_PORT, sealing.ENCAP_PORT)
+    left = cluster.emitted(cluster.add(cluster.a.outbound(1, 2, encap)), 20)
+    assert left == list(range(1, 21)), (
+        f"in UDP {len(left)} packets left for 20 numbers, expected 20 {members.remark}"
+    )
+
+
+@pytest.mark.proof(red=r"40 packets with AH left for 20 numbers, expected 20 ")
+def test_ah_leaves_once(members: Members) -> None:
+    members.join(2, ((1,), (2,)), RULE)
+    cluster = members.cluster
+    like = cluster.a.outbound(1, 2)
+    sa = cluster.add(sealing.ah_sa(like.source, like.destination, like.spi))
+    for node in cluster.nodes:
+        node.emit(sa, range(20))
+    left = ah_numbers(cluster.segment.frames())
+    assert left == list(range(1, 21)), (
+        f"{len(left)} packets with AH left for 20 numbers, expected 20 {members.remark}"
+    )
+
+
+def ah_numbers(frames: list[bytes]) -> list[int]:
+    """Return the sequence numbers of the frames with AH."""
+    found = []
+    for packet in (frame[14:] for frame in frames):
+        head, proto = (40, packet[6]) if packet[0] >> 4 == 6 else (20, packet[9])
+        if proto == socket.IPPROTO_AH:
+            found.append(int.from_bytes(packet[head + 8 : head + 12], "big"))
+    return found
+
+
+@pytest.mark.proof(red=r"by cryptd 40 packets left for 20 numbers, expected 20 ")
+def test_asynchronous_crypto_leaves_once(members: Members) -> None:
+    cluster = members.cluster
+    with asynchronous() as driver:
+        members.join(2, ((1,), (2,)), RULE)
+        sa = cluster.add(cluster.a.outbound(1, 2))
+        used = in_use(driver)
+        # B, which is to send nothing, has time as long as A needs.
+        for node in reversed(cluster.nodes):
+            node.emit(sa, range(20))
+        left: list[bytes] = []
+
+        def all_left() -> bool:
+            came = cluster.segment.esp()
+            left.extend(came)
+            return len(left) >= 20 and not came
+
+        wait_until(all_left, seconds=PATIENCE)
+        for node in cluster.nodes:
+            node.xfrm.flush()
+    assert used, f"{driver} has no user, expected the SAs"
+    assert len(left) == 20, (
+        f"by cryptd {len(left)} packets left for 20 numbers, expected 20 {members.remark}"
+    )
+
+
+@pytest.mark.proof(red=r"of one large packet 20 segments left for 10 numbers, expected 10 ")
+def test_each_segment_of_a_large_packet_leaves_once(members: Members) -> None:
+    members.join(2, ((1,), (2,)), RULE)
+    cluster, ends = members.cluster, members.cluster.a.ends
+    sa = cluster.add(cluster.a.outbound(1, 2, mode=xs.MODE_TUNNEL))
+    packet = sealing.large_tcp_packet(behind(ends), ends.behind_peer, bytes(1000))
+    with forwarding(cluster):
+        for node in cluster.nodes:
+            cluster.segment.send_large(packet, node, 100)
+            node.settle()
+    left = [sealing.sequence_of(packet) for packet in cluster.segment.esp()]
+    assert sorted(left) == list(range(1, 11)), (
+        f"of one large packet {len(left)} segments left for 10 numbers, expected 10"
+        f" {members.remark}"
+    )
+    assert cluster.sent(sa) == [10, 10], f"the numbers are at {cluster.sent(sa)}, expected 10, 10"
 
 
 @pytest.mark.proof(red=r"after the failover A sent 20 and B 20, expected 0 and 20 ")
@@ -175,6 +256,7 @@ def test_numbers_that_may_wrap_do(members: Members, by: str) -> None:
     )
 
 
+@TWO_CPUS
 @pytest.mark.proof(red=r"under traffic \d+ of \d+ numbers left more than once, expected 0 ")
 @WAYS
 def test_under_traffic_no_number_leaves_twice(members: Members, by: str) -> None:
@@ -184,26 +266,19 @@ def test_under_traffic_no_number_leaves_twice(members: Members, by: str) -> None
     left: list[bytes] = []
     with contextlib.ExitStack() as undo:
         senders = [undo.enter_context(sender(node)) for node in cluster.nodes]
-        over = threading.Event()
 
-        def traffic() -> None:
-            while not over.is_set():
-                for opened in senders:
-                    opened.sendto(b"on and on", (cluster.a.ends.peer, PORT))
-                left.extend(cluster.segment.esp())
+        def send(_number: int) -> None:
+            for opened in senders:
+                opened.sendto(b"on and on", (cluster.a.ends.peer, PORT))
+            left.extend(cluster.segment.esp())
 
-        running = threading.Thread(target=traffic)
-        running.start()
-        try:
-            wait_until(lambda: len(left) > 20, seconds=PATIENCE)
-            for leaving, taking in ((members.a, members.b), (members.b, members.a)) * 3:
-                before = len(left)
-                leaving.own()
-                taking.own(1)
-                wait_until(lambda: len(left) > before + 20, seconds=PATIENCE)  # noqa: B023
-        finally:
-            over.set()
-            running.join()
+        stream = undo.enter_context(Stream(send))
+        stream.until(lambda: len(left) > 20)
+        for leaving, taking in ((members.a, members.b), (members.b, members.a)) * 3:
+            before = len(left)
+            leaving.own()
+            taking.own(1)
+            stream.until(lambda: len(left) > before + 20)  # noqa: B023
     left += cluster.segment.esp()
     counted = Counter(sealing.sequence_of(packet) for packet in left)
     again = sum(number > 1 for number in counted.values())
@@ -251,6 +326,70 @@ def test_only_the_segments_sas_of_the_address_move_on(
         assert numbers == {times * JUMP}, f"moved to {numbers}, expected {times} x {JUMP}"
 
 
+@contextlib.contextmanager
+def forwarding(cluster: Cluster) -> Iterator[None]:
+    """Let both nodes forward."""
+    sysctl = "net/ipv4/ip_forward" if cluster.a.ends is IPV4 else "net/ipv6/conf/all/forwarding"
+    for node in cluster.nodes:
+        node.namespace.sysctl(sysctl, 1)
+    try:
+        yield
+    finally:
+        for node in cluster.nodes:
+            node.namespace.sysctl(sysctl, 0)
+
+
+def behind(ends: Ends, *, net: int = 0) -> str:
+    """Return a host of the network behind the cluster, or of the one next to the peer's."""
+    prefix = ends.nets[0] if net == 0 else ("10.77.1.0/24" if ends is IPV4 else "fd78::/64")
+    return str(ipaddress.ip_network(prefix)[9])
+
+
+@pytest.mark.proof(red=r"of 20 packets to be forwarded 0 left as ESP, expected 20 ")
+def test_what_came_for_the_virtual_gateway_is_forwarded(members: Members) -> None:
+    members.join(2, ((1,), (2,)), RULE)
+    cluster, ends = members.cluster, members.cluster.a.ends
+    sa = cluster.add(cluster.a.outbound(1, 2, mode=xs.MODE_TUNNEL))
+    with forwarding(cluster):
+        for number in range(20):
+            # To the cluster's MAC, as a host behind it sends it.
+            data = str(number).encode()
+            cluster.segment.send(sealing.udp_packet(behind(ends), ends.behind_peer, PORT, data))
+        for node in cluster.nodes:
+            node.settle()
+        left = cluster.segment.esp()
+    assert len(left) == 20, (
+        f"of 20 packets to be forwarded {len(left)} left as ESP, expected 20 {members.remark}"
+    )
+    inside = sealing.Sealer(sa, (behind(ends), ends.behind_peer)).open(left[0])
+    source = inside[12:16] if ends is IPV4 else inside[8:24]
+    assert ipaddress.ip_address(source) == ipaddress.ip_address(behind(ends)), (
+        f"inside ESP is {inside!r}, from another"
+    )
+    assert cluster.sent(sa) == [20, 20], f"the numbers are at {cluster.sent(sa)}, expected 20, 20"
+
+
+@pytest.mark.control
+@pytest.mark.parametrize("by", [RULE, SET])
+def test_what_no_sa_is_for_is_not_forwarded_by_both(members: Members, by: str) -> None:
+    members.join(2, ((1,), (2,)), by)
+    cluster, ends = members.cluster, members.cluster.a.ends
+    stranger = behind(ends, net=1)
+    for node in cluster.nodes:
+        node.namespace.ip(f"route add {stranger}/{ends.bits} via {ends.peer} dev {node.device}")
+    with forwarding(cluster):
+        cluster.segment.frames()
+        cluster.segment.send(sealing.udp_packet(behind(ends), stranger, PORT, b"plain"))
+        for node in cluster.nodes:
+            node.settle()
+        frames = cluster.segment.frames()
+    for node in cluster.nodes:
+        node.namespace.ip(f"route del {stranger}/{ends.bits}")
+    # What the peer sent itself is not among them.
+    forwarded = [frame for frame in frames if ipaddress.ip_address(stranger).packed in frame]
+    assert forwarded == [], f"{len(forwarded)} packets were forwarded in the clear, expected none"
+
+
 @pytest.mark.control
 @ENDS
 def test_ipcomp_goes_with_its_esp(plug: Callable[[Ends], tuple[Member, Wire]], ends: Ends) -> None:
@@ -295,6 +434,26 @@ def test_the_hook_decides_by_the_hash(
     assert got == expected, f"of 60 SAs those sent were {got}, expected {expected}"
     counted = table.packets("seal")
     assert counted == (60 - len(expected),), f"{counted} were for others, expected the rest"
+
+
+@TWO_CPUS
+@pytest.mark.proof(red=r"a filter chain at hook 8 refused: ")
+@ENDS
+def test_a_namespace_goes_away_under_traffic(ends: Ends) -> None:
+    with two_nodes(ends) as cluster:
+        members = Members(cluster)
+        members.join(2, ((1,), (2,)), FILE)
+        assert not members.remark, members.remark
+        sealer = cluster.a.sealer(cluster.add(cluster.a.inbound(1, 2)))
+        cluster.add(cluster.a.outbound(1, 2))
+        with Stream(lambda number: cluster.segment.send(sealer.datagram(number, PORT))) as stream:
+            gone = []
+            for node in cluster.nodes:
+                stream.more(20)
+                for opened in (node.xfrm, node.inner, node.marker):
+                    opened.close()
+                gone.append(goes_away(node.namespace))
+    assert gone == [True, True], f"A and B went away: {gone}, expected both within 20 s"
 
 
 @pytest.mark.proof(red=r"without the rules \[20, 20\] packets left before and after, expected")

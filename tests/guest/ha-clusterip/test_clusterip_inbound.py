@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +30,7 @@ from cluster import (
 )
 from cluster_cases import PACKETS, expect_a_delivers_and_b_follows
 from namespaces import wait_until
+from netfilter import GRO_OPENS_ESP_IN_UDP, datagrams_in_prerouting
 from segment_hash import sa_segment, source_segment, spi_in
 
 if TYPE_CHECKING:
@@ -227,7 +228,8 @@ def test_every_way_in_is_followed(
     if kind == "ah":
         sa = sealing.ah_sa(sa.source, sa.destination, sa.spi, mode=mode)
     node.add(sa)
-    with encap_socket(node.namespace):
+    outer = datagrams_in_prerouting(node.namespace, sealing.ENCAP_PORT)
+    with encap_socket(node.namespace, gro=gro):
         follows(node, sa, list(range(1, 65)))
         node.take_over(1)
         sealer = node.sealer(sa)
@@ -237,6 +239,11 @@ def test_every_way_in_is_followed(
     assert delivered == list(range(65, 129)), (
         f"taken over, {len(delivered)} of 64 packets were delivered, from {delivered[:1]}"
     )
+    if kind == "esp-in-udp":
+        expected = 0 if gro and GRO_OPENS_ESP_IN_UDP else 128
+        assert outer() == expected, (
+            f"prerouting saw {outer()} packets of ESP in UDP, expected {expected} on this way"
+        )
 
 
 @pytest.mark.proof(red=DELIVERED)
@@ -298,6 +305,33 @@ def test_64_bits_are_followed_over_their_lower_half(passive: Node, kind: str) ->
     passive.link.send(passive.sealer(sa).datagram(edge + 60, PORT))
     delivered = passive.delivered(1)
     assert delivered == [str(edge + 60)], f"taken over, {delivered} came, expected [{edge + 60}]"
+
+
+@pytest.mark.proof(red=DELIVERED)
+@pytest.mark.parametrize(("window", "esn"), [(32, True), (1024, False)], ids=["esn", "large"])
+def test_none_of_the_last_numbers_comes_again_after_a_takeover(
+    passive: Node, window: int, *, esn: bool
+) -> None:
+    made = passive.inbound(1, 2, window=0)
+    if esn:
+        made = sealing.with_esn(made, window=window)
+    else:
+        made = replace(made, attributes=(*made.attributes, xa.esn(window=window)))
+    sa = passive.add(made)
+    last = window + EVERY
+    follows(passive, sa, list(range(1, last + 1)))
+    passive.take_over(1)
+    sealer = passive.sealer(sa)
+    for number in range(EVERY + 1, last + 1):
+        passive.link.send(sealer.datagram(number, PORT))
+    came = passive.delivered()
+    assert came == [], (
+        f"of the {window} numbers in the window {len(came)} were delivered after the takeover,"
+        f" {came[:5]}, expected none"
+    )
+    passive.link.send(sealer.datagram(last + 1, PORT))
+    came = passive.delivered(1)
+    assert came == [str(last + 1)], f"of a new packet came {came}, expected it"
 
 
 @pytest.mark.proof(red=DELIVERED)
