@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import textwrap
 import time
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +115,22 @@ def test_output_is_passed_on_as_it_comes(paths: Paths) -> None:
         printf two >>$output; ended 0"""
     play(paths, script, BootOptions(on_output=hear))
     assert seen == [b"one", b"two"]
+
+
+def test_a_guest_that_nobody_waits_for_any_more_is_ended(paths: Paths) -> None:
+    guest = paths.cache.parent / "guest"
+    patience = time.monotonic() + 60
+
+    def go_on() -> None:
+        assert time.monotonic() < patience
+        if guest.exists() and guest.read_text():
+            raise CancelledError
+
+    script = f"started; echo $$ >{guest}; sleep 600"
+    with pytest.raises(CancelledError):
+        play(paths, script, BootOptions(go_on=go_on))
+    assert not Path("/proc", guest.read_text().strip()).exists()
+    assert not (paths.state / "run" / "payload.tar").exists()
 
 
 def test_what_a_test_prints_is_no_splat(paths: Paths) -> None:

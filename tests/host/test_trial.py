@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,13 +195,95 @@ def test_red_comes_before_green_and_upstream_has_none(
     made = try_it(paths, [extension("a", tmp_path), extension("u", tmp_path, upstream=True)])
     assert states(made) == {"a": CellState.GREEN, "u": CellState.GREEN}
     assert [cell.upstream for cell in made.cells] == [False, True]
-    assert world.asked == [
+    beside = "test plain-tree: a"
+    assert beside in world.asked
+    assert [each for each in world.asked if each != beside] == [
         "rebase a+u",
         "build plain-tree",
-        "test plain-tree: a",
         "build a+u",
         "test a+u: a+u",
     ]
+
+
+def test_the_unpatched_guest_runs_beside_the_patched_build_and_guest(
+    world: World, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    green = threading.Event()
+
+    def run(
+        lab: object, kernel: BuiltKernel, selection: selftest.Selection, folder: Path
+    ) -> tuple[SelftestReport, ...]:
+        if kernel.tree == KERNEL.tree:
+            assert green.wait(30)
+        found = world.run(lab, kernel, selection, folder)
+        green.set()
+        return found
+
+    monkeypatch.setattr(selftest, "run_selftests", run)
+    made = try_it(paths, [extension("a", tmp_path)])
+    assert states(made) == {"a": CellState.GREEN}
+    assert world.asked[-2:] == ["test a: a", "test plain-tree: a"]
+
+
+@pytest.fixture
+def endless_red(world: World, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let the unpatched guest run until it is given up; return what is set then."""
+    ended = threading.Event()
+
+    def run(
+        lab: selftest.Lab, kernel: BuiltKernel, selection: selftest.Selection, folder: Path
+    ) -> tuple[SelftestReport, ...]:
+        if kernel.tree != KERNEL.tree:
+            return world.run(lab, kernel, selection, folder)
+        assert lab.go_on is not None
+        try:
+            while True:
+                lab.go_on()
+                time.sleep(0.001)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(selftest, "run_selftests", run)
+    return ended
+
+
+def test_a_patched_build_that_fails_is_told_without_the_red(
+    world: World, paths: Paths, tmp_path: Path, endless_red: threading.Event
+) -> None:
+    world.broken = {"a"}
+    made = try_it(paths, [extension("a", tmp_path)])
+    assert states(made) == {"a": CellState.BUILD}
+    assert endless_red.is_set()
+
+
+def test_what_ends_the_trial_ends_the_unpatched_guest(
+    world: World, paths: Paths, tmp_path: Path, endless_red: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def interrupted(*given: Any) -> BuiltKernel | BuildFailure:
+        if given[2].tree != KERNEL.tree:
+            raise KeyboardInterrupt
+        return world.build(*given)
+
+    monkeypatch.setattr(build, "build", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        try_it(paths, [extension("a", tmp_path)])
+    assert endless_red.is_set()
+
+
+def test_a_fault_of_the_unpatched_guest_is_a_fault_of_the_trial(
+    world: World, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(
+        lab: object, kernel: BuiltKernel, selection: selftest.Selection, folder: Path
+    ) -> tuple[SelftestReport, ...]:
+        if kernel.tree == KERNEL.tree:
+            raise InfraError("no QEMU")
+        return world.run(lab, kernel, selection, folder)
+
+    monkeypatch.setattr(selftest, "run_selftests", run)
+    with pytest.raises(InfraError, match="no QEMU"):
+        try_it(paths, [extension("a", tmp_path)])
 
 
 def test_red_is_remembered_and_prove_asks_anew(world: World, paths: Paths, tmp_path: Path) -> None:

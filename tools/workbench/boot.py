@@ -17,7 +17,7 @@ from workbench.model import BuiltKernel, Splat, SplatKind
 from workbench.watch import Deadlines, OnLine, OnOutput, Streams, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from workbench.image import GuestImage
@@ -41,7 +41,8 @@ class BootOptions:
     and only one that falls silent is ended. Messages of a level below
     ``loglevel`` reach the console. With ``snapshot`` the guest is restored
     from one made after its boot, if need be made now; its work is the
-    payload's start.py.
+    payload's start.py. ``go_on`` is called all the while and ends the guest
+    by raising.
     """
 
     where: Path | None = None
@@ -55,6 +56,7 @@ class BootOptions:
     snapshot: bool = False
     accelerator: accel.Accelerator | None = None
     on_output: OnOutput | None = None
+    go_on: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,7 @@ def _one_guest(
         Streams(wiring.console, wiring.results, wiring.output, on_line, options.on_output),
         _deadlines(options, forever=payload.terminal),
         console.Classifier(console.load_patterns(job.paths.qemu / "console.toml")),
+        options.go_on,
     )
     log = wiring.console.with_name("qemu.log")
     try:

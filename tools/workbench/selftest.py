@@ -91,7 +91,8 @@ class Selection:
 class Lab:
     """Where selftests run: the image, and what is told of each result.
 
-    With ``snapshot`` a guest that has booted before is restored.
+    With ``snapshot`` a guest that has booted before is restored. ``go_on`` is
+    called all the while and ends the guests by raising.
     """
 
     paths: Paths
@@ -99,6 +100,7 @@ class Lab:
     arch: str
     on_result: Callable[[SelftestResult], None]
     snapshot: bool = False
+    go_on: Callable[[], object] | None = None
 
 
 def run_selftests(
@@ -248,7 +250,9 @@ def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
         return log.deadline() + GRACE if log.running else None
 
     append = tuple(selection.boot.split())
-    options = boot.BootOptions(where=folder, arch=lab.arch, append=append, snapshot=lab.snapshot)
+    options = boot.BootOptions(
+        where=folder, arch=lab.arch, append=append, snapshot=lab.snapshot, go_on=lab.go_on
+    )
     work = payload(selection)
     run = boot.boot(lab.paths, kernel, lab.image, work, options, on_line)
     return read_report(run, boot_words=selection.boot, expected=selection.expected)

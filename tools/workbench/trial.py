@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from workbench import build, fitting, image, judge, rebase, selftest
 from workbench import evidence as memory
+from workbench.beside import Beside
 from workbench.build import BuildRequest
 from workbench.errors import UsageError
 from workbench.model import BuildFailure, BuiltKernel, PatchState
@@ -26,7 +28,8 @@ from workbench.selftest import Lab, Selection
 from workbench.verdict import Cell, CellState, Reason, Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
     from pathlib import Path
 
     from workbench.declared import Extension
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
     from workbench.suite import Suite
 
+_Found = Mapping[str, Evidence]
 # Of what an image has otherwise than its lock; --json has them all.
 _CHANGES_TOLD: Final = 3
 
@@ -69,14 +73,20 @@ class Bench:
 
 @dataclass(frozen=True)
 class Course:
-    """How far a trial is: ``kept`` are the extensions still in it, ``refused`` the others."""
+    """How far a trial is: ``kept`` are the extensions still in it, ``refused`` the others.
+
+    ``reddening`` becomes ``evidence`` when the guest without patches, which
+    runs beside the patched build and its guest, is done.
+    """
 
     plan: Plan
+    beside: Beside
     kept: tuple[Extension, ...]
     refused: tuple[Cell, ...] = ()
     series: RebasedSeries | None = None
     image: GuestImage | None = None
-    evidence: Mapping[str, Evidence] = field(default_factory=dict)
+    evidence: _Found = field(default_factory=dict)
+    reddening: Future[_Found] | None = None
     built: BuiltKernel | BuildFailure | None = None
     reports: tuple[SelftestReport, ...] = ()
     notes: tuple[str, ...] = ()
@@ -95,10 +105,11 @@ class Course:
 def run_trial(bench: Bench, plan: Plan) -> Trial:
     """Run all steps and return what came of it; faults are raised."""
     since = time.monotonic()
-    course = Course(plan, plan.extensions)
-    for step in STEPS:
-        if not course.lost:
-            course = step(bench, course)
+    with Beside() as beside:
+        course = Course(plan, beside, plan.extensions)
+        for step in STEPS:
+            if not course.lost:
+                course = step(bench, course)
     return replace(_conclude(bench, course), seconds=time.monotonic() - since)
 
 
@@ -141,9 +152,9 @@ def imaged(bench: Bench, course: Course) -> Course:
 
 
 def reddened(bench: Bench, course: Course) -> Course:
-    """Get the red: what the proofs say on this kernel without any patch.
+    """Begin the red: what the proofs say on this kernel without any patch.
 
-    It comes before the patched build, so that the tree is switched once.
+    Its build comes before the patched one, so that the tree is switched once.
     """
     plan = course.plan
     names = tuple(each.name for each in course.kept if each.has_patches_for(plan.kernel.tag))
@@ -164,14 +175,19 @@ def reddened(bench: Bench, course: Course) -> Course:
     if isinstance(built, BuildFailure):
         note = "the build that failed is the one without any patch"
         return replace(course, built=built, notes=(*course.notes, note))
-    bench.progress.step(f"{plan.kernel.name}: selftests without patches (red)")
     place = bench.folder / f"{plan.kernel.name}-red"
-    lab = Lab(bench.paths, _image(course), plan.arch, lambda _result: None)
-    reports = selftest.run_selftests(lab, built, Selection(plan.suite, missing), place)
-    for name in missing:
-        found[name] = _evidence_of(name, reports)
-        memory.remember(bench.paths, keys[name], name, found[name])
-    return replace(course, evidence=found)
+    go_on = course.beside.go_on
+    lab = Lab(bench.paths, _image(course), plan.arch, lambda _result: None, go_on=go_on)
+
+    def ask_unpatched() -> _Found:
+        reports = selftest.run_selftests(lab, built, Selection(plan.suite, missing), place)
+        for name in missing:
+            found[name] = _evidence_of(name, reports)
+            memory.remember(bench.paths, keys[name], name, found[name])
+        return found
+
+    bench.progress.note(f"{plan.kernel.name}: selftests without patches (red) run from here on")
+    return replace(course, reddening=course.beside.start(ask_unpatched))
 
 
 def built(bench: Bench, course: Course) -> Course:
@@ -195,7 +211,15 @@ def tested(bench: Bench, course: Course) -> Course:
     return replace(course, reports=reports)
 
 
-STEPS = (rebased, imaged, reddened, built, tested)
+def compared(bench: Bench, course: Course) -> Course:
+    """Wait for the red, so that the green can be held against it."""
+    if course.reddening is None:
+        return course
+    bench.progress.step(f"{course.plan.kernel.name}: selftests without patches (red)")
+    return replace(course, evidence=course.reddening.result())
+
+
+STEPS = (rebased, imaged, reddened, built, tested, compared)
 
 
 def _request(course: Course, tree: str) -> BuildRequest:

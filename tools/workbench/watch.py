@@ -57,12 +57,14 @@ class Watch:
     """One guest under watch.
 
     ``boot_seconds`` is None until the guest's first line, ``exit_status``
-    until its last.
+    until its last. ``go_on`` is called many times a second; what it raises
+    ends the watch.
     """
 
     streams: Streams
     deadlines: Deadlines
     classifier: Classifier
+    go_on: Callable[[], object] | None = None
     boot_seconds: float | None = None
     exit_status: int | None = None
     _splats: list[Splat] = field(default_factory=list)
@@ -87,6 +89,8 @@ class Watch:
             ):
                 ended = False
                 while not ended and not self._hopeless():
+                    if self.go_on is not None:
+                        self.go_on()
                     ended = bool(ending.poll(_POLL * 1000))
                     self._read(console, results, output)
         finally:
