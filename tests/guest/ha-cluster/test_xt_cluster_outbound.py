@@ -27,6 +27,7 @@ from cluster import IPV4, IPV6, PATIENCE, PORT, Cluster, Ends, Node, esp_on, lon
 from cluster_cases import PACKETS, expect_b_sends_far_ahead
 from namespaces import Namespace, goes_away, wait_until
 from segment_hash import sa_segment, spi_in
+from tunnel_device import VTI, VTI6, XFRM, behind_devices
 from under_traffic import TWO_CPUS, Stream
 from xt_cluster_node import Member, Members
 from xt_cluster_rules import FILE, INVERT, JUMP, RULE, SET, SPI, Match, mask_of
@@ -242,6 +243,19 @@ def test_where_numbers_are_used_up_none_is_used_again(members: Members, by: str)
     assert taken == [0xFFFFFFFF] * 2, f"the numbers are at {taken}, expected 0xffffffff on both"
 
 
+@pytest.mark.proof(red=r"of the last two numbers 4 packets left, expected 1 ")
+@WAYS
+def test_the_last_number_is_not_used(members: Members, by: str) -> None:
+    """A jump ends there, so it may be a number that another node has used."""
+    members.join(2, ((1,), ()), by)
+    late = xa.replay(out_sequence=0xFFFFFFFD)
+    cluster = members.cluster
+    left = cluster.emitted(cluster.add(cluster.a.outbound(1, 2, late)), 3)
+    assert left == [0xFFFFFFFE], (
+        f"of the last two numbers {len(left)} packets left, expected 1 {members.remark}"
+    )
+
+
 @pytest.mark.proof(red=r"allowed to wrap the numbers are at \[4294967040, 4294967040\], expected")
 @MOVERS
 def test_numbers_that_may_wrap_do(members: Members, by: str) -> None:
@@ -367,6 +381,28 @@ def test_what_came_for_the_virtual_gateway_is_forwarded(members: Members) -> Non
         f"inside ESP is {inside!r}, from another"
     )
     assert cluster.sent(sa) == [20, 20], f"the numbers are at {cluster.sent(sa)}, expected 20, 20"
+
+
+@pytest.mark.proof(red=r"of 20 packets to be forwarded to a device 0 left as ESP, expected 20 ")
+@pytest.mark.parametrize("kind", [XFRM, VTI])
+def test_what_is_routed_to_a_tunnels_device_is_forwarded(members: Members, kind: str) -> None:
+    members.join(2, ((1,), (2,)), RULE)
+    cluster, ends = members.cluster, members.cluster.a.ends
+    if ends is IPV6 and kind == VTI:
+        kind = VTI6
+    with behind_devices(cluster, kind) as sa, forwarding(cluster):
+        for number in range(20):
+            data = str(number).encode()
+            cluster.segment.send(sealing.udp_packet(behind(ends), ends.behind_peer, PORT, data))
+        for node in cluster.nodes:
+            node.settle()
+        left = cluster.segment.esp()
+        sent = cluster.sent(sa)
+    assert len(left) == 20, (
+        f"of 20 packets to be forwarded to a device {len(left)} left as ESP, expected 20"
+        f" {members.remark}"
+    )
+    assert sent == [20, 20], f"the numbers are at {sent}, expected 20, 20"
 
 
 @pytest.mark.control

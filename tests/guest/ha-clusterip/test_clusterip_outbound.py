@@ -25,6 +25,7 @@ from async_crypto import asynchronous, in_use
 from cluster import IPV4, JUMP, MAC, PATIENCE, PEER_MAC, PORT, Cluster, Node, two_nodes
 from cluster_cases import PACKETS, expect_b_sends_far_ahead
 from namespaces import wait_until
+from tunnel_device import VTI, XFRM, behind_devices
 from under_traffic import TWO_CPUS, Stream
 from xfrm_netlink import XfrmSocket
 
@@ -246,6 +247,18 @@ def test_where_numbers_are_used_up_none_is_used_again(cluster: Cluster) -> None:
     )
 
 
+@pytest.mark.proof(red=r"of the last two numbers 4 packets left, expected 1")
+def test_the_last_number_is_not_used(cluster: Cluster) -> None:
+    """A jump ends there, so it may be a number that another node has used."""
+    cluster.rule(2)
+    cluster.a.take_over(1)
+    late = xa.replay(out_sequence=0xFFFFFFFD)
+    left = cluster.emitted(cluster.add(cluster.a.outbound(1, 2, late)), 3)
+    assert left == [0xFFFFFFFE], (
+        f"of the last two numbers {len(left)} packets left, expected 1{cluster.b.remark}"
+    )
+
+
 @pytest.mark.proof(red=r"allowed to wrap the numbers are at \[4294967040, 4294967040\], expected")
 def test_numbers_that_may_wrap_do(cluster: Cluster) -> None:
     cluster.rule(2)
@@ -443,6 +456,29 @@ def test_what_came_for_the_virtual_gateway_is_forwarded(cluster: Cluster) -> Non
     inside = cluster.a.sealer(sa).open(left[0])
     assert socket.inet_ntoa(inside[12:16]) == behind, f"inside ESP is {inside!r}, from another"
     assert cluster.sent(sa) == [20, 20], f"the numbers are at {cluster.sent(sa)}, expected 20, 20"
+
+
+@pytest.mark.proof(red=r"of 20 packets to be forwarded to a device 0 left as ESP, expected 20")
+@pytest.mark.parametrize("kind", [XFRM, VTI])
+def test_what_is_routed_to_a_tunnels_device_is_forwarded(cluster: Cluster, kind: str) -> None:
+    cluster.rule(2)
+    cluster.a.take_over(1)
+    with behind_devices(cluster, kind) as sa:
+        for node in cluster.nodes:
+            node.namespace.sysctl("net/ipv4/ip_forward", 1)
+        for number in range(20):
+            data = str(number).encode()
+            cluster.segment.send(sealing.udp_packet("10.80.0.9", IPV4.behind_peer, PORT, data))
+        for node in cluster.nodes:
+            node.settle()
+            node.namespace.sysctl("net/ipv4/ip_forward", 0)
+        left = cluster.segment.esp()
+        sent = cluster.sent(sa)
+    assert len(left) == 20, (
+        f"of 20 packets to be forwarded to a device {len(left)} left as ESP, expected 20"
+        f"{cluster.a.remark}"
+    )
+    assert sent == [20, 20], f"the numbers are at {sent}, expected 20, 20"
 
 
 @pytest.mark.proof(red=r"of 20 packets out of a tunnel 0 were forwarded, expected 20")

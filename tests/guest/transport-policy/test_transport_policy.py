@@ -13,6 +13,7 @@ import errno
 import ipaddress
 import select
 import socket
+import struct
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -271,6 +272,27 @@ def test_disable_policy_of_the_interface_exempts(gateway: Gateway) -> None:
     gateway.namespace.sysctl(f"net/ipv4/conf/{Wire.DEVICE}/disable_policy", 1)
     seen = gateway.through(gateway.install(xs.AF_INET, ENFORCING), UNWANTED)
     assert seen == DELIVERED, f"on an interface with disable_policy: {seen}, expected delivered"
+
+
+@pytest.mark.proof(red=r"port 81 through an xfrm interface: delivered, expected XfrmInNoPols\+1$")
+@FAMILIES
+def test_an_xfrm_interface_asks_its_own_policies(gateway: Gateway, family: int) -> None:
+    sa = gateway.install(family, ENFORCING, ("XFRMA_IF_ID", struct.pack("=I", 7)))
+    ends = f"src {sa.source} dst {sa.destination}"
+    gateway.namespace.ip(
+        f"link add ipsec type xfrm dev {Wire.DEVICE} if_id 7",
+        "link set ipsec up",
+        f"xfrm policy add {ends} proto udp dport {WANTED} dir in if_id 7"
+        f" tmpl {ends} proto esp reqid {sa.reqid} mode transport",
+    )
+    # Of no interface, so it lets nothing in there.
+    gateway.xfrm.add_policy(inbound(sa, UNWANTED))
+    wanted = gateway.through(sa, WANTED)
+    unwanted = gateway.through(sa, UNWANTED)
+    assert wanted == DELIVERED, f"port 80 through an xfrm interface: {wanted}, expected delivered"
+    assert unwanted == NO_POLICY, (
+        f"port 81 through an xfrm interface: {unwanted}, expected {NO_POLICY}"
+    )
 
 
 @pytest.mark.proof(red=r"forwarded by DNAT: delivered, expected XfrmInNoPols\+1$")
