@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from toy_kernel import Files, ToyKernels, WorkTree, numbered
 
-from workbench import cli, coverletter, export, patchset, process
+from workbench import apt, cli, coverletter, export, patchset, process
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.export import Exporter, Mailing
 from workbench.extensions import load_extensions
@@ -479,6 +479,23 @@ def test_a_kernel_of_a_clone_has_the_clones_own_commit(toys: ToyKernels, tmp_pat
     assert kpw("HEAD", *words) == ExitCode.GOOD
     said = letter(tmp_path / "out")
     assert f"base-commit: {work.git('rev-parse', 'HEAD')}\n-- " in said
+
+
+def test_the_clone_is_asked_for_what_patches_need_too(
+    toys: ToyKernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KPW_KERNEL_KEYRING", raising=False)
+    monkeypatch.setattr(apt, "bases", tuple)
+    toys.kernel("v5.10.90", {**BASE, "net/gone.c": GONE})
+    repo = tmp_path / "linux"
+    process.run(["git", "clone", "-q", "--bare", toys.store.path, repo])
+    toys.store.git("update-ref", "-d", "refs/tags/v5.10.90")
+    restore = '[[restore]]\nsince = "v6.3"\nfrom = "v5.10.90"\npaths = ["net/gone.c"]\n'
+    toys.describe("e", restore, base="v5.10.100")
+    out = tmp_path / "out"
+    assert kpw(TAG, "--format-patch", out) == ExitCode.INFRA
+    assert kpw(TAG, "--repo", repo, "--format-patch", out) == ExitCode.GOOD
+    assert "restore net/gone.c" in " ".join(letter(out).split())
 
 
 # How the mails go out

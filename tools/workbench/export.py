@@ -58,16 +58,23 @@ class Mailing:
 
 @dataclass(frozen=True)
 class Exporter:
-    """What an export works with; ``extensions`` are those asked for, in their order."""
+    """What an export works with; ``extensions`` are those asked for, in their order.
+
+    ``repo`` is the user's repository, which is asked first for the kernels
+    patches were made on.
+    """
 
     paths: Paths
     store: Store
     extensions: tuple[Extension, ...]
     progress: Progress
+    repo: Path | None = None
 
     def rebased(self, kernel: Kernel) -> RebasedSeries:
         """Port the series to a kernel."""
-        return rebase(self.paths, self.store, kernel, self.extensions, self.progress)
+        return rebase(
+            self.paths, self.store, kernel, self.extensions, self.progress, repo=self.repo
+        )
 
     def quilt(self, ported: RebasedSeries) -> dict[str, bytes]:
         """Return the files of a quilt series."""

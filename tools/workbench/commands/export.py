@@ -99,7 +99,7 @@ def command(  # noqa: PLR0913  # click gives each option its own
     chosen = extensions.select(extensions.load_extensions(paths), only, without)
     with progress.shown() as display:
         kernel = source.obtain(paths, tag, repo=repo, progress=display)
-        exporter = export.Exporter(paths, Store.open(paths), chosen, display)
+        exporter = export.Exporter(paths, Store.open(paths), chosen, display, repo)
         ported = exporter.rebased(kernel)
         if not ported.applies:
             return _refused(ported, as_json=as_json)
