@@ -161,7 +161,7 @@ def test_the_reports_say_that_it_was_remembered(known: ToyKernels) -> None:
 @pytest.mark.parametrize(
     ("extension", "state", "proofs", "told"),
     [
-        ("e", "green", [ProofState.RED, ProofState.RED], "; proven today: 'kpw save' keeps it"),
+        ("e", "green", [ProofState.RED, ProofState.RED], "; proven today: 'kpw save' "),
         ("e", "green", [ProofState.RED, "passes"], "; 'kpw prove' confirms it"),
         ("e", "green", [], "; 'kpw prove' confirms it"),
         ("e", "red", [ProofState.RED], "; 'kpw prove' confirms it"),

@@ -453,10 +453,18 @@ def test_a_patch_that_conflicts_with_another_extension_only_is_resolved_on_the_s
     (found,) = desk(toys).opened()
     both = text(LINES, at29=b"a\n", at30=b"patched\n")
     resolve(found, both)
-    assert command("resolve", "--continue")[0] == ExitCode.GOOD
+    code, said = command("resolve", "--continue")
+    assert code == ExitCode.GOOD
+    assert "next: kpw rebase v6.12.99; kpw prove v6.12.99\n" in said
+    assert "kpw save" not in said
     series = fresh(toys, kernel, BASE)
     assert [each.state for each in series.outcomes] == [PatchState.CLEAN, PatchState.REMEMBERED]
     assert save(toys, kernel) == saving.Saved("e")
+    assert "keeps it" not in series.outcomes[1].detail
+    assert series.outcomes[1].detail.endswith(
+        "'kpw prove' confirms it, then 'kpw save' writes the patch, "
+        "unless it conflicts with other extensions only: then this stays in use"
+    )
     with pytest.raises(UsageError, match=r"has no conflict \(clean\)"):
         opened(toys, kernel)
 

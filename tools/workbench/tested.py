@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from workbench import runs
+from workbench.explained import SAVED
 from workbench.model import PatchState
 from workbench.prove import ProofState
 from workbench.verdict import CellState
@@ -187,7 +188,7 @@ def _told(outcome: PatchOutcome, started: str | None) -> PatchOutcome:
     if outcome.state is not PatchState.REMEMBERED or started is None:
         return outcome
     how = outcome.detail.partition(";")[0]
-    return replace(outcome, detail=f"{how}; proven {started}: 'kpw save' keeps it")
+    return replace(outcome, detail=f"{how}; proven {started}: {SAVED}")
 
 
 def _reports(paths: Paths) -> Iterator[_Report]:
