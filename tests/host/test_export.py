@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from toy_kernel import Files, ToyKernels, WorkTree, numbered
 
-from workbench import apt, cli, coverletter, export, patchset, process
+from workbench import addressees, apt, cli, coverletter, export, patchset, process
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.export import Exporter, Mailing
 from workbench.extensions import load_extensions
@@ -649,6 +649,27 @@ def test_a_script_that_fails_is_told(toys: ToyKernels, tmp_path: Path) -> None:
     toys.kernel("v6.12.55", {**NEWER, "scripts/get_maintainer.pl": script, "MAINTAINERS": b"x\n"})
     assert kpw("v6.12.55", "--format-patch", tmp_path / "out") == ExitCode.INFRA
     assert not (tmp_path / "out").exists()
+
+
+def test_a_script_that_comes_to_no_end_costs_the_addresses_and_not_the_export(
+    toys: ToyKernels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    toys.kernel("v6.12.54", {**NEWER, "scripts/get_maintainer.pl": SCRIPT, "MAINTAINERS": b"x\n"})
+    out = tmp_path / "out"
+    words = ("v6.12.54", "--format-patch", out)
+    with monkeypatch.context() as busy:
+        busy.setattr(addressees, "DEADLINE", 0.0)
+        assert kpw(*words) == ExitCode.GOOD
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "To: and Cc:" in line)
+    assert "get_maintainer.pl came to no end in 0 s: To: and Cc: are missing" in said
+    assert "the same export again adds them" in said
+    assert "To: " not in letter(out)
+    assert am(plain(toys, "v6.12.54"), out) == ported(toys, "v6.12.54").tree
+    assert kpw(*words) == ExitCode.GOOD
+    assert "\nCc: list-3@example.org\n" in letter(out)
 
 
 # On a real kernel

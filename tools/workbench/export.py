@@ -19,7 +19,7 @@ from workbench import (
     tested,
 )
 from workbench.coverletter import Cover, Letter, LetterExtension, LetterPatch
-from workbench.errors import UsageError
+from workbench.errors import DeadlineError, UsageError
 from workbench.exportfolder import B4_COVER, COVER
 from workbench.model import PatchState
 from workbench.rebase import rebase
@@ -163,7 +163,14 @@ class Exporter:
 
     def _addressees(self, ported: RebasedSeries, mails: bytes) -> Addressees | None:
         self.progress.step(f"{ported.kernel.name}: get_maintainer.pl")
-        found = addressees.ask(self.store, ported.kernel.tree, mails)
+        try:
+            found = addressees.ask(self.store, ported.kernel.tree, mails)
+        except DeadlineError:
+            self.progress.note(
+                f"get_maintainer.pl came to no end in {addressees.DEADLINE:.0f} s: To: and Cc: are "
+                "missing; when the machine has less to do, the same export again adds them"
+            )
+            return None
         if found is None:
             self.progress.note(f"{ported.kernel.name} has no get_maintainer.pl: no To: and Cc:")
         return found

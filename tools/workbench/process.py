@@ -18,7 +18,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from workbench.errors import InfraError
+from workbench.errors import DeadlineError, InfraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +122,7 @@ def run(
     check: bool = True,
     contained: bool = False,
 ) -> Completed:
-    """Run a program to its end; seconds for ``timeout``.
+    """Run a program to its end; seconds for ``timeout``, past which DeadlineError is raised.
 
     With ``log`` both streams go there (appended). ``check`` raises InfraError
     on a non-zero exit, quoting the last line; a finding is had by
@@ -159,11 +159,11 @@ def _ended(
     stdin: bytes | None,
     timeout: float | None,
 ) -> Completed:
-    """Feed a child and wait for its end; InfraError when that does not come in time."""
+    """Feed a child and wait for its end; DeadlineError when that does not come in time."""
     try:
         out, err = child.communicate(stdin, timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        raise InfraError(
+        raise DeadlineError(
             f"no end after {timeout:.0f} s",
             where=words[0],
             next_step="run it again, or see 'tools/kpw doctor'",
