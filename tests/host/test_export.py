@@ -353,6 +353,8 @@ def test_a_resolution_that_no_selftest_confirmed_is_named(
     assert doubt in cover(toys)
     kept_report(toys, first.commit or "", told("f", "green", 1, red=1))
     assert doubt in cover(toys)
+    kept_report(toys, first.commit or "", told("e", "green", 1, red=1), expression="one")
+    assert doubt in cover(toys)
     kept_report(toys, first.commit or "", told("e", "green", 1, red=1))
     assert doubt not in cover(toys)
 

@@ -175,6 +175,16 @@ def test_a_cell_of_an_older_tree_says_so() -> None:
     assert "older tree</small>" not in page(proven, later, same)
 
 
+def test_a_cell_of_a_few_tests_says_so() -> None:
+    whole = trial(GOOD)
+    few = replace(whole, expression="one <of them>")
+    text = page(document(few))
+    assert text.count("<small>only -k one &lt;of them&gt;</small>") == 1
+    assert "only the selftests that <code>-k one &lt;of them&gt;</code> chose" in text
+    later = document(few, started="2026-11-24T12:00:00+0000")
+    assert "only -k" not in page(document(whole), later)
+
+
 def cells_of(documents: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str]]:
     (column,) = report_html.columns(documents)
     return {

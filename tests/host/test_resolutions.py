@@ -193,6 +193,25 @@ def test_a_run_that_proved_the_patch_confirms_its_resolution(
     assert outcome.detail.startswith(f"as resolved on {TAG} ({resolution(known).name}){told}")
 
 
+def test_a_run_of_a_few_tests_confirms_no_resolution(known: ToyKernels) -> None:
+    series = known.rebase(known.kernel(TAG, {**UPSTREAM}))
+    proof = {"state": ProofState.RED}
+    trial: dict[str, object] = {
+        "kernel": TAG,
+        "commit": series.kernel.commit,
+        "flavour": "plain",
+        "arch": "x86_64",
+        "patches": [{"commit": series.outcomes[0].commit}],
+        "cells": [{"extension": "e", "state": "green", "proofs": [proof]}],
+    }
+    kept = known.paths.runs / "20261123-000000-1" / "report.json"
+    kept.parent.mkdir(parents=True)
+    for expression, unconfirmed in (("one", {"e"}), ("", set())):
+        report = {"started": "today", "trials": [trial | {"expression": expression}]}
+        kept.write_text(json.dumps(report))
+        assert tested.unconfirmed(known.paths, series) == unconfirmed
+
+
 def hunk(start: int, before: bytes, after: bytes) -> Hunk:
     body = [b"-" + line for line in before.splitlines(keepends=True)]
     body += [b"+" + line for line in after.splitlines(keepends=True)]

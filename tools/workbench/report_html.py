@@ -59,6 +59,11 @@ class KeptTrial:
         return str(self.data.get("tree") or (commits[-1] if commits else ""))
 
     @property
+    def expression(self) -> str:
+        """The ``-k`` that chose among its selftests; reports older than that name had none."""
+        return str(self.data.get("expression", ""))
+
+    @property
     def beside(self) -> frozenset[str]:
         """All extensions that were tried together."""
         named = {patch["extension"] for patch in self.data["patches"]}
@@ -101,7 +106,7 @@ class KeptCell:
         """What makes it count for more than another."""
         return Weight(
             green=self.data["state"] == CellState.GREEN,
-            whole=not self.trial.data.get("expression"),
+            whole=not self.trial.expression,
             decided=bool(self.data["proofs"]) or self.data["upstream"],
         )
 
