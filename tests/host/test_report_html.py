@@ -182,12 +182,12 @@ def test_a_run_that_was_broken_off_says_so_with_its_tables() -> None:
     older = replace(whole, trials=(replace(trial(GOOD), kernel=OLD),))
     text = page(report_json.as_data(older), report_json.as_data(replace(whole, broken_off=why)))
     assert text.count(">broken off<") == 1
-    told = "The run that tried this was broken off: disk &lt;1&gt; is\ufffd full (exit code 128)."
+    told = "had not come to its end: disk &lt;1&gt; is\ufffd full (exit code 128)."
     part = re.split(r"<h[23]", text.partition(f">{NEW.name}</h2>")[2])[0]
     assert f"{told} Not judged: v6.18.15, v7.1.13." in part
     last = replace(whole, broken_off=BrokenOff("interrupted", ExitCode.INTERRUPTED))
     text = page(report_json.as_data(last))
-    assert "broken off: interrupted (exit code 130)." in text
+    assert "had not come to its end: interrupted (exit code 130)." in text
     assert "Not judged" not in text
 
 
