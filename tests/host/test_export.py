@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from toy_kernel import Files, ToyKernels, WorkTree, numbered
 
-from workbench import cli, coverletter, export, patchset, process
+from workbench import addressees, apt, cli, coverletter, export, patchset, process
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.export import Exporter, Mailing
 from workbench.extensions import load_extensions
@@ -353,6 +353,8 @@ def test_a_resolution_that_no_selftest_confirmed_is_named(
     assert doubt in cover(toys)
     kept_report(toys, first.commit or "", told("f", "green", 1, red=1))
     assert doubt in cover(toys)
+    kept_report(toys, first.commit or "", told("e", "green", 1, red=1), expression="one")
+    assert doubt in cover(toys)
     kept_report(toys, first.commit or "", told("e", "green", 1, red=1))
     assert doubt not in cover(toys)
 
@@ -479,6 +481,23 @@ def test_a_kernel_of_a_clone_has_the_clones_own_commit(toys: ToyKernels, tmp_pat
     assert kpw("HEAD", *words) == ExitCode.GOOD
     said = letter(tmp_path / "out")
     assert f"base-commit: {work.git('rev-parse', 'HEAD')}\n-- " in said
+
+
+def test_the_clone_is_asked_for_what_patches_need_too(
+    toys: ToyKernels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KPW_KERNEL_KEYRING", raising=False)
+    monkeypatch.setattr(apt, "bases", tuple)
+    toys.kernel("v5.10.90", {**BASE, "net/gone.c": GONE})
+    repo = tmp_path / "linux"
+    process.run(["git", "clone", "-q", "--bare", toys.store.path, repo])
+    toys.store.git("update-ref", "-d", "refs/tags/v5.10.90")
+    restore = '[[restore]]\nsince = "v6.3"\nfrom = "v5.10.90"\npaths = ["net/gone.c"]\n'
+    toys.describe("e", restore, base="v5.10.100")
+    out = tmp_path / "out"
+    assert kpw(TAG, "--format-patch", out) == ExitCode.INFRA
+    assert kpw(TAG, "--repo", repo, "--format-patch", out) == ExitCode.GOOD
+    assert "restore net/gone.c" in " ".join(letter(out).split())
 
 
 # How the mails go out
@@ -632,6 +651,27 @@ def test_a_script_that_fails_is_told(toys: ToyKernels, tmp_path: Path) -> None:
     toys.kernel("v6.12.55", {**NEWER, "scripts/get_maintainer.pl": script, "MAINTAINERS": b"x\n"})
     assert kpw("v6.12.55", "--format-patch", tmp_path / "out") == ExitCode.INFRA
     assert not (tmp_path / "out").exists()
+
+
+def test_a_script_that_comes_to_no_end_costs_the_addresses_and_not_the_export(
+    toys: ToyKernels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    toys.kernel("v6.12.54", {**NEWER, "scripts/get_maintainer.pl": SCRIPT, "MAINTAINERS": b"x\n"})
+    out = tmp_path / "out"
+    words = ("v6.12.54", "--format-patch", out)
+    with monkeypatch.context() as busy:
+        busy.setattr(addressees, "DEADLINE", 0.0)
+        assert kpw(*words) == ExitCode.GOOD
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "To: and Cc:" in line)
+    assert "get_maintainer.pl came to no end in 0 s: To: and Cc: are missing" in said
+    assert "the same export again adds them" in said
+    assert "To: " not in letter(out)
+    assert am(plain(toys, "v6.12.54"), out) == ported(toys, "v6.12.54").tree
+    assert kpw(*words) == ExitCode.GOOD
+    assert "\nCc: list-3@example.org\n" in letter(out)
 
 
 # On a real kernel

@@ -20,7 +20,7 @@ from test_reports import CELLS, FAILED, GOOD, GUEST, NEW, OLD, REPORT, SERIES
 
 from workbench import report_html, report_json, runs
 from workbench.commands import report as report_command
-from workbench.errors import UsageError
+from workbench.errors import ExitCode, UsageError
 from workbench.explained import (
     Dependent,
     HunkOutcome,
@@ -30,7 +30,7 @@ from workbench.explained import (
 )
 from workbench.model import BuildFailure, Conflict, PatchState
 from workbench.paths import Paths
-from workbench.verdict import Cell, CellState, RunReport, Trial
+from workbench.verdict import BrokenOff, Cell, CellState, RunReport, Trial
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,6 +173,32 @@ def test_a_cell_of_an_older_tree_says_so() -> None:
     assert text.count("older tree</small>") == 1
     assert "The same extensions were tried since in another tree" in text
     assert "older tree</small>" not in page(proven, later, same)
+
+
+def test_a_run_that_was_broken_off_says_so_with_its_tables() -> None:
+    whole = RunReport((trial(GOOD),), "2026-11-23T12:00:00+0000")
+    assert "broken off" not in page(report_json.as_data(whole))
+    why = BrokenOff("disk <1> is\x1b full", ExitCode.INFRA, ("v6.18.15", "v7.1.13"))
+    older = replace(whole, trials=(replace(trial(GOOD), kernel=OLD),))
+    text = page(report_json.as_data(older), report_json.as_data(replace(whole, broken_off=why)))
+    assert text.count(">broken off<") == 1
+    told = "had not come to its end: disk &lt;1&gt; is\ufffd full (exit code 128)."
+    part = re.split(r"<h[23]", text.partition(f">{NEW.name}</h2>")[2])[0]
+    assert f"{told} Not judged: v6.18.15, v7.1.13." in part
+    last = replace(whole, broken_off=BrokenOff("interrupted", ExitCode.INTERRUPTED))
+    text = page(report_json.as_data(last))
+    assert "had not come to its end: interrupted (exit code 130)." in text
+    assert "Not judged" not in text
+
+
+def test_a_cell_of_a_few_tests_says_so() -> None:
+    whole = trial(GOOD)
+    few = replace(whole, expression="one <of them>")
+    text = page(document(few))
+    assert text.count("<small>only -k one &lt;of them&gt;</small>") == 1
+    assert "only the selftests that <code>-k one &lt;of them&gt;</code> chose" in text
+    later = document(few, started="2026-11-24T12:00:00+0000")
+    assert "only -k" not in page(document(whole), later)
 
 
 def cells_of(documents: Sequence[dict[str, Any]]) -> dict[str, tuple[str, str]]:

@@ -161,7 +161,7 @@ def test_the_reports_say_that_it_was_remembered(known: ToyKernels) -> None:
 @pytest.mark.parametrize(
     ("extension", "state", "proofs", "told"),
     [
-        ("e", "green", [ProofState.RED, ProofState.RED], "; proven today: 'kpw save' keeps it"),
+        ("e", "green", [ProofState.RED, ProofState.RED], "; proven today: 'kpw save' "),
         ("e", "green", [ProofState.RED, "passes"], "; 'kpw prove' confirms it"),
         ("e", "green", [], "; 'kpw prove' confirms it"),
         ("e", "red", [ProofState.RED], "; 'kpw prove' confirms it"),
@@ -191,6 +191,25 @@ def test_a_run_that_proved_the_patch_confirms_its_resolution(
     kept.write_text(json.dumps({"started": "today", "trials": [trial]}))
     (outcome,) = tested.confirmed(known.paths, series).outcomes
     assert outcome.detail.startswith(f"as resolved on {TAG} ({resolution(known).name}){told}")
+
+
+def test_a_run_of_a_few_tests_confirms_no_resolution(known: ToyKernels) -> None:
+    series = known.rebase(known.kernel(TAG, {**UPSTREAM}))
+    proof = {"state": ProofState.RED}
+    trial: dict[str, object] = {
+        "kernel": TAG,
+        "commit": series.kernel.commit,
+        "flavour": "plain",
+        "arch": "x86_64",
+        "patches": [{"commit": series.outcomes[0].commit}],
+        "cells": [{"extension": "e", "state": "green", "proofs": [proof]}],
+    }
+    kept = known.paths.runs / "20261123-000000-1" / "report.json"
+    kept.parent.mkdir(parents=True)
+    for expression, unconfirmed in (("one", {"e"}), ("", set())):
+        report = {"started": "today", "trials": [trial | {"expression": expression}]}
+        kept.write_text(json.dumps(report))
+        assert tested.unconfirmed(known.paths, series) == unconfirmed
 
 
 def hunk(start: int, before: bytes, after: bytes) -> Hunk:

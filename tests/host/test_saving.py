@@ -453,12 +453,51 @@ def test_a_patch_that_conflicts_with_another_extension_only_is_resolved_on_the_s
     (found,) = desk(toys).opened()
     both = text(LINES, at29=b"a\n", at30=b"patched\n")
     resolve(found, both)
-    assert command("resolve", "--continue")[0] == ExitCode.GOOD
+    code, said = command("resolve", "--continue")
+    assert code == ExitCode.GOOD
+    assert "next: kpw rebase v6.12.99; kpw prove v6.12.99\n" in said
+    assert "kpw save" not in said
     series = fresh(toys, kernel, BASE)
     assert [each.state for each in series.outcomes] == [PatchState.CLEAN, PatchState.REMEMBERED]
     assert save(toys, kernel) == saving.Saved("e")
+    assert "keeps it" not in series.outcomes[1].detail
+    assert series.outcomes[1].detail.endswith(
+        "'kpw prove' confirms it, then 'kpw save' writes the patch, "
+        "unless it conflicts with other extensions only: then this stays in use"
+    )
     with pytest.raises(UsageError, match=r"has no conflict \(clean\)"):
         opened(toys, kernel)
+
+
+def test_a_conflict_of_a_selection_of_extensions_only_is_told_as_that(
+    neighbour: ToyKernels, command: Callable[..., tuple[int, str]]
+) -> None:
+    toys = neighbour
+    toys.describe("c")
+    toys.patch("c/0001-c.patch", {**BASE}, {**BASE, "net/state.c": text(LINES, at31=b"c\n")})
+    toys.kernel("v6.12.99", {**BASE})
+    chosen = ("rebase", "v6.12.99", "--without", "c")
+    code, said = command(*chosen)
+    assert (code, "next: run 'kpw resolve v6.12.99 e/0001'" in said) == (ExitCode.CONFLICT, True)
+    assert command("resolve", "v6.12.99", "e/0001")[0] == ExitCode.GOOD
+    (found,) = desk(toys).opened()
+    resolve(found, text(LINES, at29=b"a\n", at30=b"patched\n", at31=b"c\n"))
+    assert command("resolve", "--continue")[0] == ExitCode.GOOD
+    assert command("rebase", "v6.12.99")[0] == ExitCode.GOOD
+    code, said = command(*chosen)
+    assert (code, "kpw resolve" in said) == (ExitCode.CONFLICT, False)
+    assert (
+        "next: it is a conflict of this selection of extensions only, with nothing to resolve: "
+        "the patch is clean on what e requires ('kpw rebase v6.12.99 --only e') and remembered in "
+        "the whole series ('kpw rebase v6.12.99'); choose more extensions or fewer"
+    ) in said
+    toys.describe("z")
+    toys.write("z/0001-z.patch", "no diff")
+    assert "'kpw resolve v6.12.99 e/0001'" in command(*chosen, "--without", "z")[1]
+    shutil.rmtree(toys.paths.patches / "z")
+    code, said = command("resolve", "v6.12.99", "e/0001")
+    assert code == ExitCode.USAGE
+    assert "has no conflict (clean) on what e requires, nor in the whole series" in said
 
 
 def test_what_was_resolved_between_extensions_on_a_younger_kernel_stays_so(

@@ -182,6 +182,19 @@ def test_green_alone_proves_nothing(desk: Desk, kernel: Kernel) -> None:
     assert desk.words() == {"alpha": "not proven", "beta": "not proven"}
 
 
+def test_a_few_tests_chosen_by_k_prove_nothing_and_refute_all_the_same(
+    desk: Desk, kernel: Kernel
+) -> None:
+    desk.run(replace(desk.trial(kernel), expression="one"))
+    assert desk.words() == {"alpha": "not proven", "beta": "not proven"}
+    desk.run(desk.trial(kernel))
+    desk.run(replace(desk.trial(kernel), expression="one"))
+    assert desk.words() == {"alpha": "proven", "beta": "proven"}
+    red = desk.trial(kernel, Cell("alpha", CellState.RED), Cell("beta", CellState.GREEN))
+    desk.run(replace(red, expression="one"))
+    assert desk.words() == {"alpha": "not green", "beta": "proven"}
+
+
 @pytest.mark.parametrize("other", [{"flavour": "debug"}, {"arch": "arm64"}])
 def test_another_configuration_proves_nothing_here(
     desk: Desk, kernel: Kernel, other: dict[str, str]

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
+import signal
 import threading
 import time
 from dataclasses import dataclass, field, replace
@@ -18,9 +21,11 @@ from workbench import (
     atomic,
     build,
     campaign,
+    history,
     image,
     interrupt,
     rebase,
+    report_html,
     report_json,
     selftest,
     source,
@@ -574,6 +579,56 @@ def test_whatever_ends_a_run_what_was_found_is_shown_and_the_rest_is_no_pass(
     report = json.loads(kept.read_text())
     assert (report["verdict"], report["exit_code"]) == ("skip", code)
     assert report["broken_off"]["not_judged"] == ["v7.1", "v7.2"]
+
+
+@pytest.mark.usefixtures("world", "kernels", "one_extension")
+def test_a_run_killed_between_trials_leaves_those_it_had_finished(paths: Paths) -> None:
+    child = os.fork()
+    if child == 0:
+        whole, count = trial.run_trial, itertools.count(1)
+
+        def run_trial(bench: Bench, plan: Plan) -> Trial:
+            if next(count) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(bench, plan)
+
+        try:
+            trial.run_trial = run_trial
+            campaign.run(paths, Order(("v5.10", "v7.1", "v7.2")), Outputs())
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    (kept,) = paths.runs.glob("*/report.json")
+    report = json.loads(kept.read_text())
+    assert (report["verdict"], report["exit_code"]) == ("skip", 143)
+    assert report["broken_off"] == {
+        "why": "it was killed, or is still at work: its end is not on record",
+        "not_judged": ["v7.1", "v7.2"],
+    }
+    assert [(each.kernel, each.proves) for each in history.read(paths)] == [("v5.10", True)]
+    page = report_html.render(report_html.columns([report]))
+    told = "had not come to its end: it was killed, or is still at work"
+    assert told in page
+    assert "Not judged: v7.1, v7.2." in page
+
+
+@pytest.mark.usefixtures("world", "kernels", "one_extension")
+def test_the_report_of_a_whole_run_replaces_what_was_kept_between_trials(
+    paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, kept = atomic.write, []
+
+    def noted(path: Path, data: bytes) -> None:
+        write(path, data)
+        if path.name == "report.json":
+            kept.append(json.loads(path.read_text()))
+
+    monkeypatch.setattr(atomic, "write", noted)
+    campaign.run(paths, Order(("v5.10", "v7.1")), Outputs())
+    assert [each["verdict"] for each in kept] == ["skip", "skip", "good"]
+    assert [len(each["trials"]) for each in kept] == [1, 2, 2]
+    assert [bool(each["broken_off"]) for each in kept] == [True, True, False]
 
 
 @pytest.mark.usefixtures("kernels", "one_extension")

@@ -117,6 +117,32 @@ def test_a_control_that_the_unpatched_kernel_died_in_is_not_proven() -> None:
     assert cell.reasons[0].excerpt == panic.excerpt
 
 
+def test_a_control_that_the_unpatched_kernel_complains_in_is_not_proven() -> None:
+    warned = splat(CONTROL.nodeid)
+    cell = judge(evidence=replace(EVIDENCE, splats=(warned,), console="/c"))
+    assert [proof.state for proof in cell.proofs] == [ProofState.RED]
+    assert cell.state is CellState.UNPROVEN
+    (why,) = cell.reasons
+    assert str(why) == (
+        "the control test_x.py::test_c passes on the kernel without the patch, but that complains: "
+        "WARN in test_x.py::test_c: WARNING: CPU: 0; console: /c; is it a proof?"
+    )
+    assert why.excerpt == warned.excerpt
+
+
+def test_a_splat_that_is_the_red_of_a_proof_or_no_test_s_spoils_nothing() -> None:
+    for test in (PROOF.nodeid, "", OTHER.nodeid):
+        assert judge(evidence=replace(EVIDENCE, splats=(splat(test),))).state is CellState.GREEN
+
+
+def test_a_control_that_fails_and_is_complained_in_is_told_once() -> None:
+    broken = replace(CONTROL, outcome="failed", message="boo")
+    cell = judge(evidence=Evidence((RED, broken), splats=(splat(CONTROL.nodeid),)))
+    assert [reason.what for reason in cell.reasons] == [
+        "the control test_x.py::test_c fails on the kernel without the patch: boo"
+    ]
+
+
 def test_a_control_without_red_is_told_once_when_the_session_ended_without_a_word() -> None:
     cell = judge(evidence=Evidence((RED,), lost=(CONTROL.nodeid,)))
     assert cell.state is CellState.UNPROVEN

@@ -25,8 +25,8 @@ _FILES: Final = (_SCRIPT, "MAINTAINERS", ".mailmap", ".get_maintainer.ignore")
 _WORDS: Final = ("--no-tree", "--nogit", "--nogit-fallback", "--norolestats", "--nomultiline")
 _SEPARATOR: Final = "--separator=\n"
 _ONE_ORDER: Final = {"PERL_HASH_SEED": "0", "PERL_PERTURB_KEYS": "0"}
-# A whole series takes about a second.
-_DEADLINE: Final = 120.0
+#: Seconds. A whole series takes about one; a machine that builds kernels meanwhile has no time.
+DEADLINE: Final = 600.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Addressees:
 def ask(store: Store, tree: str, mails: bytes) -> Addressees | None:
     """Return who is to get these patches; None when the tree has no such script.
 
-    ``mails`` are patches one after the other. InfraError when the script fails.
+    ``mails`` are patches one after the other. InfraError when the script fails,
+    DeadlineError when it comes to no end.
     """
     with tempfile.TemporaryDirectory(prefix="kpw-addressees-") as name:
         folder = Path(name)
@@ -71,7 +72,7 @@ def _said(folder: Path, mails: bytes, *whom: str) -> tuple[str, ...]:
     # Its own settings may lie in HOME; they are no part of the tree. It lists what Perl's
     # hashes hold, and without a seed in another order every time.
     env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **_ONE_ORDER}
-    done = process.run(inside, env=env, stdin=mails, timeout=_DEADLINE, check=False)
+    done = process.run(inside, env=env, stdin=mails, timeout=DEADLINE, check=False)
     if done.returncode != 0:
         raise InfraError(done.last_line(), where=_SCRIPT, next_step="or say --no-addresses")
     lines = (line.strip() for line in done.stdout.splitlines())

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from workbench import (
     atomic,
@@ -21,7 +21,8 @@ from workbench import (
     report_terminal,
     source,
 )
-from workbench.errors import UsageError
+from workbench.ending import Ending
+from workbench.errors import ExitCode, UsageError
 from workbench.runs import REPORT, new_run
 from workbench.suite import Suite
 from workbench.verdict import BrokenOff, RunReport, Trial
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     from workbench.progress import Progress
     from workbench.trial import Plan
 
+# What a report says that was written between two trials, whoever reads it when.
+_NO_END: Final = Ending(
+    "it was killed, or is still at work: its end is not on record", ExitCode.TERMINATED
+)
 _RENDER = {
     "json": report_json.render,
     "junit": report_junit.render,
@@ -84,15 +89,22 @@ class _SoFar:
     since: float = field(default_factory=time.monotonic)
     started: str = field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S%z"))
 
-    def report(self, error: BaseException | None = None) -> RunReport:
-        """Return what there is; with ``error``, as what was left when that ended it."""
+    def report(self, ended: Ending | None = None) -> RunReport:
+        """Return what there is; with ``ended``, as what was left when that ended it."""
         broken_off = None
-        if error is not None:
-            ended = ending.of(error)
+        if ended is not None:
             left = self.names[len(self.trials) :]
             broken_off = BrokenOff(ended.line, ended.exit_code, left)
         seconds = time.monotonic() - self.since
         return RunReport(tuple(self.trials), self.started, seconds, self.folder, broken_off)
+
+    def keep(self) -> None:
+        """Keep the report of what there is: nothing else is left of a run that is killed.
+
+        What cannot be kept is tried again at the end, and told then.
+        """
+        with contextlib.suppress(OSError):
+            _keep(self.report(_NO_END))
 
 
 @dataclass(frozen=True)
@@ -118,6 +130,7 @@ def _try_all(lab: _Lab, so_far: _SoFar) -> None:
     suite = Suite.read(lab.paths, lab.chosen.known)
     for kernel in kernels:
         so_far.trials.append(run_trial(bench, _plan(lab.order, kernel, lab.chosen, suite)))
+        so_far.keep()
 
 
 def _deliver_broken(so_far: _SoFar, error: BaseException, outputs: Outputs) -> None:
@@ -128,7 +141,7 @@ def _deliver_broken(so_far: _SoFar, error: BaseException, outputs: Outputs) -> N
     if isinstance(error, UsageError) and not so_far.trials:
         return
     try:
-        deliver(so_far.report(error), outputs)
+        deliver(so_far.report(ending.of(error)), outputs)
     except OSError as fault:
         with contextlib.suppress(OSError):
             sys.stderr.write(f"not every report could be written: {fault}\n")
@@ -142,11 +155,15 @@ def deliver(report: RunReport, outputs: Outputs) -> None:
     stream = sys.stderr if outputs.take_stdout else sys.stdout
     steps = [partial(report_terminal.show, report, stream)]
     steps += [partial(_write, report, *file) for file in outputs.files]
-    if report.folder is not None and report.trials:
-        steps.append(partial(_write, report, "json", str(report.folder / REPORT)))
+    steps.append(partial(_keep, report))
     faults = [fault for step in steps if (fault := _fault_of(step)) is not None]
     if faults:
         raise faults[0]
+
+
+def _keep(report: RunReport) -> None:
+    if report.folder is not None and report.trials:
+        _write(report, "json", str(report.folder / REPORT))
 
 
 def _write(report: RunReport, kind: str, name: str) -> None:

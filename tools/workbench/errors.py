@@ -75,3 +75,7 @@ class InfraError(WorkbenchError):
     """The machine failed, not the series: no QEMU, full disk, bad signature, no network."""
 
     exit_code = ExitCode.INFRA
+
+
+class DeadlineError(InfraError):
+    """A program was given a time and did not come to its end in it."""

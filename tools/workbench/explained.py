@@ -5,6 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+#: What comes of a resolution that a selftest has confirmed.
+SAVED: Final = (
+    "'kpw save' writes the patch, "
+    "unless it conflicts with other extensions only: then this stays in use"
+)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from workbench import (
     tested,
 )
 from workbench.coverletter import Cover, Letter, LetterExtension, LetterPatch
-from workbench.errors import UsageError
+from workbench.errors import DeadlineError, UsageError
 from workbench.exportfolder import B4_COVER, COVER
 from workbench.model import PatchState
 from workbench.rebase import rebase
@@ -58,16 +58,23 @@ class Mailing:
 
 @dataclass(frozen=True)
 class Exporter:
-    """What an export works with; ``extensions`` are those asked for, in their order."""
+    """What an export works with; ``extensions`` are those asked for, in their order.
+
+    ``repo`` is the user's repository, which is asked first for the kernels
+    patches were made on.
+    """
 
     paths: Paths
     store: Store
     extensions: tuple[Extension, ...]
     progress: Progress
+    repo: Path | None = None
 
     def rebased(self, kernel: Kernel) -> RebasedSeries:
         """Port the series to a kernel."""
-        return rebase(self.paths, self.store, kernel, self.extensions, self.progress)
+        return rebase(
+            self.paths, self.store, kernel, self.extensions, self.progress, repo=self.repo
+        )
 
     def quilt(self, ported: RebasedSeries) -> dict[str, bytes]:
         """Return the files of a quilt series."""
@@ -156,7 +163,14 @@ class Exporter:
 
     def _addressees(self, ported: RebasedSeries, mails: bytes) -> Addressees | None:
         self.progress.step(f"{ported.kernel.name}: get_maintainer.pl")
-        found = addressees.ask(self.store, ported.kernel.tree, mails)
+        try:
+            found = addressees.ask(self.store, ported.kernel.tree, mails)
+        except DeadlineError:
+            self.progress.note(
+                f"get_maintainer.pl came to no end in {addressees.DEADLINE:.0f} s: To: and Cc: are "
+                "missing; when the machine has less to do, the same export again adds them"
+            )
+            return None
         if found is None:
             self.progress.note(f"{ported.kernel.name} has no get_maintainer.pl: no To: and Cc:")
         return found

@@ -25,7 +25,8 @@ class Judged:
 
     ``tree`` is empty in reports older than that name. ``key`` names the
     build, ``state`` is a :class:`workbench.verdict.CellState`. ``with_red``
-    tells that the proofs were held against a kernel without the patches.
+    tells that the proofs were held against a kernel without the patches,
+    ``expression`` is the ``-k`` that chose among the selftests.
     ``beside`` are all extensions of the trial, ``when`` its start in ISO 8601.
     """
 
@@ -40,6 +41,7 @@ class Judged:
     beside: frozenset[str]
     when: str
     folder: Path
+    expression: str = ""
 
     @property
     def is_green(self) -> bool:
@@ -48,8 +50,8 @@ class Judged:
 
     @property
     def proves(self) -> bool:
-        """Tell that it was green, and not for want of asking for the red."""
-        return self.with_red and self.is_green
+        """Tell that it was green, and not for want of asking for the red, or all selftests."""
+        return self.with_red and not self.expression and self.is_green
 
 
 class _Cell(msgspec.Struct, frozen=True):
@@ -69,6 +71,7 @@ class _Trial(msgspec.Struct, frozen=True):
     cells: tuple[_Cell, ...]
     tree: str = ""
     red: str | None = None
+    expression: str = ""
     build: _Build | None = None
 
 
@@ -102,6 +105,7 @@ def _read(file: Path) -> Iterator[Judged]:
                 beside=frozenset(each.extension for each in trial.cells),
                 when=report.started,
                 folder=file.parent,
+                expression=trial.expression,
             )
 
 

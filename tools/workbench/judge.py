@@ -136,10 +136,13 @@ def _controls(tests: Iterable[SelftestResult], evidence: Evidence) -> list[Found
     """Tell of the controls that the kernel without the patch did not pass.
 
     One without a result there is as bad as one that failed: what ended the
-    guest may be what the control is to rule out.
+    guest may be what the control is to rule out. So is one that passed while
+    that kernel complained: with the patch this would be a crash. In a proof
+    the complaint may be the very red.
     """
     found: list[Found] = []
     by_name = {result.nodeid: result for result in evidence.results}
+    complaints = {splat.test: splat for splat in reversed(evidence.splats)}
     for test in tests:
         if test.kind is not TestKind.CONTROL:
             continue
@@ -150,7 +153,20 @@ def _controls(tests: Iterable[SelftestResult], evidence: Evidence) -> list[Found
             what = f"the control {short(red.nodeid)} fails on the kernel without the patch"
             why = Reason(f"{what}: {first_line(red.message)}", next_step="is it a proof?")
             found.append((CellState.UNPROVEN, why))
+        elif splat := complaints.get(test.nodeid):
+            found.append((CellState.UNPROVEN, _complained(splat, evidence)))
     return found
+
+
+def _complained(splat: Splat, evidence: Evidence) -> Reason:
+    name = f"the control {short(splat.test)}"
+    return Reason(
+        f"{name} passes on the kernel without the patch, but that complains: "
+        f"{_told(splat, splat.test)}",
+        f"console: {evidence.console}" if evidence.console else "",
+        "is it a proof?",
+        splat.excerpt,
+    )
 
 
 def _no_red(name: str, evidence: Evidence) -> Reason:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, assert_never
 
 from workbench.conflicts import Explainer, remedy
+from workbench.explained import SAVED
 from workbench.filechange import ChangeKind
 from workbench.growing import GrowingTree
 from workbench.hunkwise import Hunkwise, is_all_there, share
@@ -187,7 +188,7 @@ class Porter:
         """Put a patch in as a conflict of the same kind was resolved before."""
         changes = self.tree.put(recalled.after, str(recalled.path))
         how = f"as resolved on {recalled.tag} ({recalled.path.name})"
-        detail = f"{how}; 'kpw prove' confirms it, then 'kpw save' keeps it"
+        detail = f"{how}; 'kpw prove' confirms it, then {SAVED}"
         return Ported(PatchState.REMEMBERED, changes, detail=detail)
 
     def _moved(self, task: Task, footing: Footing) -> tuple[dict[str, str], str]:

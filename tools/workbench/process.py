@@ -18,7 +18,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from workbench.errors import InfraError
+from workbench.errors import DeadlineError, InfraError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -122,7 +122,7 @@ def run(
     check: bool = True,
     contained: bool = False,
 ) -> Completed:
-    """Run a program to its end; seconds for ``timeout``.
+    """Run a program to its end; seconds for ``timeout``, past which DeadlineError is raised.
 
     With ``log`` both streams go there (appended). ``check`` raises InfraError
     on a non-zero exit, quoting the last line; a finding is had by
@@ -130,36 +130,47 @@ def run(
     """
     words = tuple(str(word) for word in argv)
     with contextlib.ExitStack() as stack:
-        sink: IO[bytes] | int = subprocess.PIPE
+        out_to: IO[bytes] | int = subprocess.PIPE
+        err_to = subprocess.PIPE
         if log is not None:
-            sink = stack.enter_context(log.open("ab"))
+            out_to, err_to = stack.enter_context(log.open("ab")), subprocess.STDOUT
         child = stack.enter_context(
             spawned(
                 words,
                 cwd=cwd,
                 env=env,
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                stdout=sink,
-                stderr=subprocess.STDOUT if log is not None else subprocess.PIPE,
+                stdout=out_to,
+                stderr=err_to,
                 contained=contained,
             )
         )
-        try:
-            out, err = child.communicate(stdin, timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            raise InfraError(
-                f"no end after {timeout:.0f} s",
-                where=words[0],
-                next_step="run it again, or see 'tools/kpw doctor'",
-            ) from error
-    done = Completed(
-        words,
-        child.returncode,
-        (out or b"").decode(errors="replace"),
-        (err or b"").decode(errors="replace"),
-    )
+        done = _ended(child, words, stdin, timeout)
     if check and done.returncode != 0:
         where = f"{words[0]} (exit code {done.returncode})"
         look = f"see {log}" if log is not None else "'tools/kpw doctor' tells what this host lacks"
         raise InfraError(done.last_line(), where=where, next_step=look)
     return done
+
+
+def _ended(
+    child: subprocess.Popen[bytes],
+    words: tuple[str, ...],
+    stdin: bytes | None,
+    timeout: float | None,
+) -> Completed:
+    """Feed a child and wait for its end; DeadlineError when that does not come in time."""
+    try:
+        out, err = child.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise DeadlineError(
+            f"no end after {timeout:.0f} s",
+            where=words[0],
+            next_step="run it again, or see 'tools/kpw doctor'",
+        ) from error
+    return Completed(
+        words,
+        child.returncode,
+        (out or b"").decode(errors="replace"),
+        (err or b"").decode(errors="replace"),
+    )

@@ -35,10 +35,14 @@ _USUAL: Final = (DEFAULT_FLAVOUR, DEFAULT_ARCH)
 
 @dataclass(frozen=True)
 class KeptTrial:
-    """A trial as report_json tells it; ``started`` is when its run began (ISO 8601)."""
+    """A trial as report_json tells it; ``started`` is when its run began (ISO 8601).
+
+    ``broken_off`` says what ended its run before its end, if something did.
+    """
 
     started: str
     data: Mapping[str, Any]
+    broken_off: str = ""
 
     @property
     def column(self) -> tuple[KernelTag, str, str, str]:
@@ -57,6 +61,11 @@ class KeptTrial:
         """The tree that was tried, or what stands for it in reports older than that name."""
         commits = [patch["commit"] for patch in self.data["patches"] if patch["commit"]]
         return str(self.data.get("tree") or (commits[-1] if commits else ""))
+
+    @property
+    def expression(self) -> str:
+        """The ``-k`` that chose among its selftests; reports older than that name had none."""
+        return str(self.data.get("expression", ""))
 
     @property
     def beside(self) -> frozenset[str]:
@@ -101,7 +110,7 @@ class KeptCell:
         """What makes it count for more than another."""
         return Weight(
             green=self.data["state"] == CellState.GREEN,
-            whole=not self.trial.data.get("expression"),
+            whole=not self.trial.expression,
             decided=bool(self.data["proofs"]) or self.data["upstream"],
         )
 
@@ -130,7 +139,7 @@ def columns(reports: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
     newest: dict[tuple[_Key, frozenset[str]], str] = {}
     for report in sorted(reports, key=lambda each: str(each["started"])):
         for data in report["trials"]:
-            trial = KeptTrial(report["started"], data)
+            trial = KeptTrial(report["started"], data, _broken_off(report))
             cells = found.setdefault(trial.column, {})
             newest[trial.column, trial.beside] = trial.tree
             for cell in (KeptCell(trial, each) for each in data["cells"]):
@@ -142,6 +151,16 @@ def columns(reports: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
             tree = newest[key, cell.trial.beside]
             cells[name] = replace(cell, is_older=cell.trial.tree != tree)
     return tuple(Column(_title(key), found[key]) for key in sorted(found))
+
+
+def _broken_off(report: Mapping[str, Any]) -> str:
+    """Say why a run was broken off and which kernels it left; reports may be older than that."""
+    found = report.get("broken_off")
+    if not found:
+        return ""
+    left = ", ".join(found["not_judged"])
+    why = f"{found['why']} (exit code {report['exit_code']})."
+    return f"{why} Not judged: {left}." if left else why
 
 
 def fault(report: Mapping[str, Any]) -> str:

@@ -278,7 +278,10 @@ def _nothing_to_do(halted: Halted, where: str) -> UsageError:
             next_step="to do it anew, remove that file from the folder resolutions/",
         )
     return UsageError(
-        f"has no conflict ({outcome.state})", where=where, next_step="see 'kpw rebase'"
+        f"has no conflict ({outcome.state}) on what {outcome.extension} requires, "
+        "nor in the whole series",
+        where=where,
+        next_step="see 'kpw rebase'",
     )
 
 

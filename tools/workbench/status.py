@@ -199,15 +199,15 @@ class _Look:
     def _proven(self, standing: Standing, kernel: Kernel, fit: Fit, built: Build) -> Standing:
         """Add what past runs say.
 
-        A run without any red proves nothing, but one that was not green takes
-        an older proof back.
+        A run without any red or of a few selftests proves nothing, but one that
+        was not green takes an older proof back.
         """
         past = self._past(standing.extension, kernel)
         for judged in past if standing.applies is not Applies.CONFLICT else ():
             # A build's key holds the tree: reports that do not name the tree have the key.
             same_build = judged.key == built.key
             is_this = same_build or judged.tree == fit.series.tree
-            if is_this and (judged.with_red or not judged.is_green):
+            if is_this and (judged.proves or not judged.is_green):
                 proven = Proven.PROVEN if judged.proves else Proven.NOT_GREEN
                 return replace(standing, proven=proven, judged=judged, same_build=same_build)
         older = next((each for each in past if each.proves), None)

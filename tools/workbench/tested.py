@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from workbench import runs
+from workbench.explained import SAVED
 from workbench.model import PatchState
 from workbench.prove import ProofState
 from workbench.verdict import CellState
@@ -169,7 +170,8 @@ def proofs(paths: Paths) -> dict[tuple[str, str], str]:
     proven: dict[tuple[str, str], str] = {}
     for report in _reports(paths):
         for trial in report.trials:
-            for cell in filter(_is_proven, trial.cells):
+            # What -k chose may leave the very proof of a patch out.
+            for cell in filter(_is_proven, () if trial.expression else trial.cells):
                 for patch in trial.patches:
                     proven.setdefault((cell.extension, patch.commit), report.started)
     return proven
@@ -187,7 +189,7 @@ def _told(outcome: PatchOutcome, started: str | None) -> PatchOutcome:
     if outcome.state is not PatchState.REMEMBERED or started is None:
         return outcome
     how = outcome.detail.partition(";")[0]
-    return replace(outcome, detail=f"{how}; proven {started}: 'kpw save' keeps it")
+    return replace(outcome, detail=f"{how}; proven {started}: {SAVED}")
 
 
 def _reports(paths: Paths) -> Iterator[_Report]:

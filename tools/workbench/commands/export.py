@@ -88,41 +88,57 @@ def command(  # noqa: PLR0913  # click gives each option its own
     b4 prep --force-revision N        for version 2 and later
     b4 send --dry-run, then b4 send
     """  # noqa: D301 - \b is click's word for a paragraph that is not filled
-    from workbench import export, exported, exportfolder, extensions, progress, source
+    from workbench import exportfolder, extensions, progress, source
+    from workbench.export import Exporter, Mailing
     from workbench.gitstore import Store
 
-    folder = mails or quilt
-    if folder is None or (mails and quilt):
-        raise UsageError("say either --format-patch DIR or --quilt DIR")
-    exportfolder.refuse_foreign(folder)
+    folder = _folder(mails, quilt)
     paths = Paths.default()
     chosen = extensions.select(extensions.load_extensions(paths), only, without)
+    wish = Mailing(version, since or "", title, addressed=addresses)
     with progress.shown() as display:
         kernel = source.obtain(paths, tag, repo=repo, progress=display)
-        exporter = export.Exporter(paths, Store.open(paths), chosen, display)
+        exporter = Exporter(paths, Store.open(paths), chosen, display, repo)
         ported = exporter.rebased(kernel)
         if not ported.applies:
             return _refused(ported, as_json=as_json)
-        if ported.commit == kernel.commit:
-            raise UsageError(f"nothing to write: no patch is needed on {kernel.name}")
-        if mails is not None:
-            if not replace:
-                exported.refuse_other(paths, ported, version)
-            wish = export.Mailing(version, since or "", title, addressed=addresses)
-            files = _mailed(exporter, ported, wish, mails)
-        else:
+        _refuse_empty(ported)
+        if mails is None:
             files = exporter.quilt(ported)
+        else:
+            files = _mailed(exporter, ported, wish, mails, replace=replace)
         written = exportfolder.write(folder, files)
     _tell(ported, folder, tuple(files), written=written, as_json=as_json)
     return ExitCode.GOOD
 
 
+def _folder(mails: Path | None, quilt: Path | None) -> Path:
+    """Return where to write; UsageError unless one form is named, and its folder may be taken."""
+    from workbench import exportfolder
+
+    folder = mails or quilt
+    if folder is None or (mails and quilt):
+        raise UsageError("say either --format-patch DIR or --quilt DIR")
+    exportfolder.refuse_foreign(folder)
+    return folder
+
+
+def _refuse_empty(ported: RebasedSeries) -> None:
+    if ported.commit == ported.kernel.commit:
+        raise UsageError(f"nothing to write: no patch is needed on {ported.kernel.name}")
+
+
 def _mailed(
-    exporter: Exporter, ported: RebasedSeries, wish: Mailing, folder: Path
+    exporter: Exporter, ported: RebasedSeries, wish: Mailing, folder: Path, *, replace: bool
 ) -> dict[str, bytes]:
-    """Make the mails, and keep them as they were made: the next version needs them."""
+    """Make the mails, and keep them as they were made: the next version needs them.
+
+    UsageError when this version has other patches already, unless ``replace`` allows that.
+    """
     from workbench import exported
 
+    if not replace:
+        exported.refuse_other(exporter.paths, ported, wish.version)
     made = exporter.mails(ported, wish)
     files = exporter.worded(ported, wish.version, made)
     exported.keep(exporter.paths, ported, wish.version, made, folder)

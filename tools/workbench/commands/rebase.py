@@ -38,15 +38,19 @@ def command(
     The result are commits in the store; nothing is checked out or built.
     Exit code 0 when every patch applies, 3 when one does not.
     """
-    from workbench import carry, extensions, progress, report_series, source, tested
+    from workbench import carry, extensions, progress, report_series, selection, source, tested
     from workbench.gitstore import Store
 
     paths = Paths.default()
-    chosen = extensions.select(extensions.load_extensions(paths), only, without)
+    store = Store.open(paths)
+    loaded = extensions.load_extensions(paths)
+    chosen = extensions.select(loaded, only, without)
     with progress.shown() as display:
         wanted = source.names(paths, tags, all_tags=all_tags)
         kernels = source.obtain_all(paths, wanted, repo=repo, progress=display)
-        done = carry.rebase_all(paths, Store.open(paths), kernels, chosen, display, repo=repo)
+        done = carry.rebase_all(paths, store, kernels, chosen, display, repo=repo)
+        whole = selection.Whole(paths, store, loaded, display, repo)
+        done = [whole.told(series) for series in done]
     done = [tested.confirmed(paths, series) for series in done]
     code = ExitCode.GOOD if all(series.applies for series in done) else ExitCode.CONFLICT
     if as_json:

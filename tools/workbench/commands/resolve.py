@@ -191,13 +191,19 @@ def _settle(paths: Paths, desk: Desk, found: Open, display: Progress) -> _Said:
     if done.folder is None:
         lines = [f"{name}: {line}" for line in done.missing]
         return _Said(lines, data, ExitCode.CONFLICT)
-    kernel, extension = found.kernel, found.extension
-    following = f"kpw prove {kernel} --only {extension}; kpw save {kernel} {extension}"
     lines = [
         f"{name}: resolved, and remembered in {done.folder}",
-        f"  next: kpw rebase {kernel}; {following}",
+        f"  next: kpw rebase {found.kernel}; {_following(found)}",
     ]
     return _Said(lines, data)
+
+
+def _following(found: Open) -> str:
+    kernel, extension = found.kernel, found.extension
+    if found.beside:
+        # Without the others it is not in use: no run of the extension alone confirms it.
+        return f"kpw prove {kernel}"
+    return f"kpw prove {kernel} --only {extension}; kpw save {kernel} {extension}"
 
 
 def _abort(desk: Desk, found: Open) -> _Said:
