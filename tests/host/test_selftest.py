@@ -273,6 +273,18 @@ def test_a_guest_is_told_its_flavour_and_which_there_are(
     assert "'KPW_FLAVOURS': 'plain debug selinux'" in appended[0][1]
 
 
+def test_a_guest_gets_the_modules_of_its_kernel(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    tmp_path: Path,
+) -> None:
+    seen = guests((lines_for([A], [A], ended=True), (), True, ""))
+    built = replace(kernel, modules=(tmp_path / "modules" / "cast5_generic.ko",))
+    selftest.run_selftests(lab[0], built, suite_of(lab[0].paths, "one"), tmp_path / "r")
+    assert seen[0][0][-1] == "modules/cast5_generic.ko"
+
+
 @pytest.mark.parametrize("said", [b"", lines_for([], [], ended=True)], ids=["died", "silent"])
 def test_a_test_of_another_boot_that_nobody_hears_of_is_lost(
     lab: tuple[Lab, list[SelftestResult]],

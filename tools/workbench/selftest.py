@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from workbench import boot, fragments
 from workbench.model import SelftestReport
-from workbench.payload import Payload
+from workbench.payload import Payload, modules
 from workbench.reportlog import ReportLog, extension_of
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
     )
     flavours = " ".join(fragments.flavours(lab.paths))
     work = payload(selection, KPW_FLAVOUR=kernel.flavour, KPW_FLAVOURS=flavours)
+    work = replace(work, files=work.files + modules(kernel.modules))
     run = boot.boot(lab.paths, kernel, lab.image, work, options, on_line)
     return read_report(run, boot_words=selection.boot, expected=selection.expected)
 
