@@ -5,7 +5,8 @@ Through pytest-reportlog's file the host gets, besides pytest's own reports,
 one line after collection ({"kpw": "collected"}) and one before each test
 ({"kpw": "start"}), so that it knows what is lost when the guest dies. The
 first also names the tests that want a kernel booted with other words
-("elsewhere"): the host boots another guest for them.
+("elsewhere"): the host boots another guest for them. Tests that belong to
+another flavour of the kernel are nobody's business here, and are not named.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import pytest
 import namespaces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
     from _pytest._io import TerminalWriter
@@ -44,13 +45,15 @@ class TestDeadlineError(BaseException):
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Iterator[None]:
-    """Refuse a test that does not say what it is, and leave those of another boot to it.
+    """Refuse a test that does not say what it is, and leave those of another guest to it.
 
     The first is an error of collection of that test only; the others run if
-    pytest was told to go on. The second comes after -k.
+    pytest was told to go on. What is of another flavour, and then what is of
+    another boot, goes after -k.
     """
     _keep_declared(config, items)
     yield
+    _keep(config, items, _is_of_this_flavour)
     _keep_those_of_this_boot(config, items)
 
 
@@ -71,9 +74,24 @@ def _keep_those_of_this_boot(config: pytest.Config, items: list[pytest.Item]) ->
     elsewhere = [item for item in items if _boot(item) != here]
     for item in elsewhere:
         _elsewhere.setdefault(_boot(item), []).append(item.nodeid)
-    if elsewhere:
-        items[:] = [item for item in items if _boot(item) == here]
-        config.hook.pytest_deselected(items=elsewhere)
+    _keep(config, items, lambda item: _boot(item) == here)
+
+
+def _keep(
+    config: pytest.Config, items: list[pytest.Item], wanted: Callable[[pytest.Item], bool]
+) -> None:
+    """Leave the others out, and tell pytest of them."""
+    left_out = [item for item in items if not wanted(item)]
+    if left_out:
+        items[:] = [item for item in items if wanted(item)]
+        config.hook.pytest_deselected(items=left_out)
+
+
+def _is_of_this_flavour(item: pytest.Item) -> bool:
+    """Tell whether a test belongs to runs of this kernel's flavour, as most do to all."""
+    here = os.environ.get("KPW_FLAVOUR", "plain")
+    names = (str(marker.args[0]) for marker in item.iter_markers("flavour"))
+    return all(name[1:] != here if name.startswith("!") else name == here for name in names)
 
 
 def _boot(item: pytest.Item) -> str:
@@ -91,9 +109,9 @@ def _declare(item: pytest.Item) -> str:
     control = item.get_closest_marker("control")
     if (proof is None) == (control is None):
         return "mark it with either proof(red=...) or control"
-    boot = item.get_closest_marker("boot")
-    if boot is not None and (len(boot.args) != 1 or boot.kwargs or not str(boot.args[0]).strip()):
-        return "boot wants the words for the kernel's command line"
+    wrong = _wrong_place(item)
+    if wrong:
+        return wrong
     red = ""
     if proof is not None:
         red = proof.kwargs.get("red", "")
@@ -110,6 +128,34 @@ def _declare(item: pytest.Item) -> str:
         ("kpw.deadline", _deadline(item)),
     ]
     return ""
+
+
+def _wrong_place(item: pytest.Item) -> str:
+    """Return what is wrong with the boot or the flavour a test asks for, or ""."""
+    boot = item.get_closest_marker("boot")
+    if boot is not None and not _is_one_word(boot):
+        return "boot wants the words for the kernel's command line"
+    problems = (_wrong_flavour(marker) for marker in item.iter_markers("flavour"))
+    return next(filter(None, problems), "")
+
+
+def _wrong_flavour(marker: pytest.Mark) -> str:
+    if not _is_one_word(marker):
+        return "flavour wants one name, or one with ! before it for all but that"
+    name = str(marker.args[0]).removeprefix("!")
+    known = os.environ.get("KPW_FLAVOURS", name).split()
+    if name in known:
+        return ""
+    # Nothing else here needs it, and every module costs the guest's slow CPU.
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return f"no flavour {name!r} in kconfigs/flavour: {hint}"
+
+
+def _is_one_word(marker: pytest.Mark) -> bool:
+    return len(marker.args) == 1 and not marker.kwargs and bool(str(marker.args[0]).strip())
 
 
 def _deadline(item: pytest.Item) -> float:

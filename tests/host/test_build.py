@@ -430,8 +430,9 @@ LOG = "  CC      net/a.o\n  AR      net/built-in.a\nmake[1]: Entering directory 
                 "make[1]: *** [/t/src/Makefile:1: vmlinux] Error 2\n"
                 "ld: net/a.o: in function `f':\na.c:(.text+0x1): undefined reference to `g'\n"
             ),
-            "ld: net/a.o: in function `f':",
+            "a.c:(.text+0x1): undefined reference to `g'",
         ),
+        ("ld: cannot find net/a.o: No such file or directory\n",) * 2,
         ("a.S: Assembler messages:\na.S:7: Error: no such instruction\n",) * 2,
         ('ERROR: modpost: "f" [x.ko] undefined!\n',) * 2,
         ("net/Kconfig:12: syntax error\nnet/Kconfig:11: unknown statement\n",) * 2,

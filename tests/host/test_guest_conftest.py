@@ -100,6 +100,8 @@ def test_a_proof_and_a_control_are_told_apart(run: Callable[[str], Lines]) -> No
         ("@pytest.mark.proof(red='(')\n", "red is not a regular expression"),
         ("@pytest.mark.control\n@pytest.mark.boot\n", "boot wants the words"),
         ("@pytest.mark.control\n@pytest.mark.boot(' ')\n", "boot wants the words"),
+        ("@pytest.mark.control\n@pytest.mark.flavour\n", "flavour wants one name"),
+        ("@pytest.mark.control\n@pytest.mark.flavour('a', 'b')\n", "flavour wants one name"),
     ],
 )
 def test_a_test_that_declares_nothing_sound_is_refused_alone(
@@ -162,3 +164,75 @@ def test_a_guest_runs_the_tests_of_its_boot_and_names_the_others(
 def test_what_the_expression_leaves_out_asks_for_no_boot(run: Callable[..., Lines]) -> None:
     [collected] = reports(run(BOOTED_TWICE, "-k", "test_a and 1"), "collected")
     assert collected["elsewhere"] == {}
+
+
+BOUND = """
+OF_SELINUX = pytest.mark.flavour("selinux")
+@OF_SELINUX
+class TestThere:
+    @pytest.mark.control
+    def test_a(self): pass
+    @pytest.mark.control
+    @pytest.mark.flavour("!selinux")
+    def test_nowhere(self): pass
+    @pytest.mark.control
+    @pytest.mark.boot("fips=1")
+    def test_b(self): pass
+@pytest.mark.control
+@pytest.mark.flavour("!modules")
+@pytest.mark.parametrize("way", [1, pytest.param(2, marks=OF_SELINUX)])
+def test_c(way): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("flavour", "here", "elsewhere"),
+    [
+        ("plain", ["test_c[1]"], {}),
+        ("selinux", ["test_a", "test_c[1]", "test_c[2]"], {"fips=1": ["test_b"]}),
+        ("modules", [], {}),
+    ],
+)
+def test_a_guest_runs_the_tests_of_its_flavour_and_knows_no_others(
+    run: Callable[[str], Lines],
+    monkeypatch: pytest.MonkeyPatch,
+    flavour: str,
+    here: list[str],
+    elsewhere: dict[str, list[str]],
+) -> None:
+    monkeypatch.setenv("KPW_FLAVOUR", flavour)
+    monkeypatch.setenv("KPW_FLAVOURS", "plain modules selinux")
+    lines = run(BOUND)
+    [collected] = reports(lines, "collected")
+    assert [nodeid.rpartition("::")[2] for nodeid in collected["nodeids"]] == here
+    ran = [line["nodeid"] for line in reports(lines, "TestReport", when="call")]
+    assert ran == collected["nodeids"]
+    assert not reports(lines, "TestReport", outcome="skipped")
+    named = {
+        boot: [nodeid.rpartition("::")[2] for nodeid in nodeids]
+        for boot, nodeids in collected["elsewhere"].items()
+    }
+    assert named == elsewhere
+
+
+def test_without_a_word_of_the_host_the_flavour_is_plain(run: Callable[[str], Lines]) -> None:
+    [collected] = reports(run(BOUND), "collected")
+    assert [nodeid[-9:] for nodeid in collected["nodeids"]] == ["test_c[1]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("selinxu", "no flavour 'selinxu' in kconfigs/flavour: did you mean 'selinux'?"),
+        ("!module", "no flavour 'module' in kconfigs/flavour: did you mean 'modules'?"),
+        ("zzz", "no flavour 'zzz' in kconfigs/flavour: known: plain, modules, selinux"),
+    ],
+)
+def test_a_flavour_that_there_is_not_is_refused_in_every_run(
+    run: Callable[[str], Lines], monkeypatch: pytest.MonkeyPatch, name: str, said: str
+) -> None:
+    monkeypatch.setenv("KPW_FLAVOUR", "plain")
+    monkeypatch.setenv("KPW_FLAVOURS", "plain modules selinux")
+    lines = run(f"@pytest.mark.control\n@pytest.mark.flavour({name!r})\ndef test_a(): pass\n")
+    [refused] = reports(lines, "CollectReport", outcome="failed")
+    assert refused["longrepr"] == said

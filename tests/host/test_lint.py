@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from toy_kernel import ToyKernels
 
-from workbench import lint, lintmake, report_lint
+from workbench import cli, lint, lintmake, report_lint
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.extensions import load_extensions
 from workbench.gates import GateState
+from workbench.paths import Paths
 from workbench.progress import Silent
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ PATCHLEVEL = 12
 SUBLEVEL = 1
 EXTRAVERSION =
 out := $(CURDIR)/$(O)
-objects := $(filter %.o,$(MAKECMDGOALS))
+linked := net/a.o net/user.o $(if $(shell grep SIX=y $(out)/.config),net/v6/six.o)
+objects := $(filter %.o,$(MAKECMDGOALS)) $(if $(filter vmlinux,$(MAKECMDGOALS)),$(linked))
 flags = -I$(CURDIR)/include -include $(out)/auto.h
 allnoconfig:
 	@grep -E '^CONFIG_(KNOWN|SIX)=' $(KCONFIG_ALLCONFIG) > $(out)/.config; true
@@ -44,6 +47,8 @@ $(objects): %.o: %.c
 	@test -n "$$(find $< include $(out)/auto.h -newer $(out)/$@ 2>&1)" || exit 0; \\
 	echo "  CC      $@"; $(CC) $(if $(W),-Wall) $(flags) -c -o $(out)/$@ $(CURDIR)/$<
 	@test "$(C)" != 2 || { echo "  CHECK   $(CURDIR)/$<"; $(CHECK) $(CF) $(flags) $(CURDIR)/$<; }
+vmlinux: $(linked)
+	@ld -e a -o $(out)/vmlinux $(addprefix $(out)/,$(linked))
 """
 KCONFIG = b"""\
 config KNOWN
@@ -112,10 +117,12 @@ class Shop:
             self.toy.patch(f"{name}/{number:04}-it.patch", files, after)
             files = after
 
-    def lint(self) -> KernelLint:
+    def lint(self, *, link: bool = False) -> KernelLint:
         extensions = load_extensions(self.paths)
         series = self.toy.rebase(self.kernel)
-        return lint.lint(self.paths, self.toy.store, series, extensions, Silent(), arch="x86_64")
+        return lint.lint(
+            self.paths, self.toy.store, series, extensions, Silent(), arch="x86_64", link=link
+        )
 
 
 @pytest.fixture
@@ -332,6 +339,75 @@ def test_a_broken_build_is_tried_again(shop: Shop) -> None:
     shop.extension("e1", {"net/a.c": b"broken\n"})
     assert shop.lint().exit_code == ExitCode.BUILD
     assert shop.lint().cached == 1
+
+
+CALLS_SIX = A.replace(b"return TOY", b"return six()").replace(b"a(void);", b"a(void), six(void);")
+
+
+def test_a_link_is_one_more_thing_that_each_variant_does(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.extension("e1", {"net/a.c": A.replace(b"return TOY", b"return TOY + 2")})
+    shop.lint()
+    done = shop.lint(link=True)
+    assert done.gates[-2:] == ("base", "no-six")
+    assert result(done, "base").detail == "1 objects; the kernel links"
+    assert result(done, "no-six").detail == "1 objects; the kernel links"
+    assert (done.cached, done.exit_code) == (4, ExitCode.GOOD)
+    monkeypatch.setattr(lintmake.Bench, "hold", lambda *_: pytest.fail("it works again"))
+    assert shop.lint(link=True).cached == 6
+    assert "base" not in states(shop.lint())
+
+
+def test_a_symbol_that_nothing_has_is_seen_by_the_link_alone(shop: Shop) -> None:
+    shop.extension("e1", {"net/a.c": CALLS_SIX}, {"net/v6/six.c": SIX + b"\n"})
+    assert shop.lint().exit_code == ExitCode.GOOD
+    done = shop.lint(link=True)
+    assert states(done)["base"] == "ok"
+    # It is the series that does not link, whatever each patch is built into.
+    for number in (0, 1):
+        (line,) = said(done, "no-six", number)
+        assert line.endswith("undefined reference to `six'")
+        assert "in function `a'" in result(done, "no-six", number).excerpt
+    assert done.exit_code == ExitCode.BUILD
+    known = done.cached
+    assert shop.lint(link=True).cached > known, "what linked is known, what did not is tried again"
+    assert states(shop.lint(link=True))["no-six"] == "broken"
+
+
+def test_a_patch_that_does_not_compile_keeps_its_reason(shop: Shop) -> None:
+    needs = b"#ifndef CONFIG_SIX\n#error six\n#endif\n" + USER
+    shop.extension("e1", {"net/user.c": needs}, {"net/a.c": CALLS_SIX})
+    done = shop.lint(link=True)
+    assert said(done, "no-six") == ["net/user.c:2: error: #error six"]
+    assert said(done, "no-six", 1) == ["net/user.c:2: error: #error six"]
+    assert states(done, 1)["base"] == "ok"
+
+
+def test_a_variant_that_an_extension_need_not_build_with_need_not_link(shop: Shop) -> None:
+    shop.extension("e1", {"net/a.c": CALLS_SIX}, toml='[lint_not_applicable]\nno-six = "it is"\n')
+    shop.extension("e2", {"net/user.c": USER.replace(b"+ 1", b"+ 2")})
+    done = shop.lint(link=True)
+    assert result(done, "no-six").state is GateState.EXEMPT
+    assert result(done, "no-six", 1).detail == "1 objects; not linked: it need not build with e1"
+    assert result(done, "base", 1).detail == "1 objects; the kernel links"
+    assert done.exit_code == ExitCode.GOOD
+
+
+@pytest.mark.parametrize("words", [(), ("--link",)], ids=["compiled", "linked"])
+def test_the_verb_links_when_it_is_told_to(
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(Paths, "default", classmethod(lambda _: shop.paths))
+    shutil.copy(REPO / "patches" / "kernels.toml", shop.paths.patches)
+    shop.extension("e1", {"net/a.c": CALLS_SIX})
+    assert cli.main(["lint", "v6.12.1", *words]) == (ExitCode.BUILD if words else ExitCode.GOOD)
+    said = capsys.readouterr().out
+    assert ("base | ok | 1 objects; the kernel links" in said) == bool(words)
+    assert ("undefined reference to `six'" in said) == bool(words)
 
 
 RESTORE = '[[restore]]\nsince = "v6.12"\nfrom = "v6.1.187"\npaths = ["net/gone.c"]\n'

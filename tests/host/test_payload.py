@@ -38,6 +38,16 @@ def test_the_command_and_the_files_are_in_it(tmp_path: Path) -> None:
         assert stdin.read() == b"data"
 
 
+def test_modules_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    built = tmp_path / "cast5_generic.ko"
+    built.write_bytes(b"module")
+    Payload("true", payload.modules((built,))).write(tmp_path / "disk")
+    members = names(tmp_path / "disk")
+    assert members["modules"].isdir()
+    assert members["modules/cast5_generic.ko"].size == len(b"module")
+    assert payload.modules(()) == ()
+
+
 def test_a_terminal_is_asked_for_by_a_file(tmp_path: Path) -> None:
     Payload("true", terminal=True).write(tmp_path / "disk")
     assert "tty" in names(tmp_path / "disk")

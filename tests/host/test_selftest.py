@@ -249,6 +249,42 @@ def test_tests_of_another_boot_get_a_guest_booted_so(
     assert joined.finished
 
 
+@pytest.mark.parametrize("snapshot", [False, True], ids=["booted", "restored"])
+def test_a_guest_is_told_its_flavour_and_which_there_are(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    *,
+    snapshot: bool,
+) -> None:
+    folder = lab[0].paths.kconfigs / "flavour"
+    folder.mkdir(parents=True)
+    for name in ("selinux", "debug"):
+        (folder / f"{name}.config").touch()
+    guests((lines_for([A], [A], ended=True), (), True, ""))
+    appended = request.getfixturevalue("appended")
+    there = replace(lab[0], snapshot=snapshot)
+    built = replace(kernel, flavour="selinux")
+    selftest.run_selftests(there, built, suite_of(lab[0].paths, "one"), tmp_path / "r")
+    # In what a restored guest runs, too: its own environment is that of the snapshot's boot.
+    assert "'KPW_FLAVOUR': 'selinux'" in appended[0][1]
+    assert "'KPW_FLAVOURS': 'plain debug selinux'" in appended[0][1]
+
+
+def test_a_guest_gets_the_modules_of_its_kernel(
+    lab: tuple[Lab, list[SelftestResult]],
+    kernel: BuiltKernel,
+    guests: Callable[..., Heard],
+    tmp_path: Path,
+) -> None:
+    seen = guests((lines_for([A], [A], ended=True), (), True, ""))
+    built = replace(kernel, modules=(tmp_path / "modules" / "cast5_generic.ko",))
+    selftest.run_selftests(lab[0], built, suite_of(lab[0].paths, "one"), tmp_path / "r")
+    assert seen[0][0][-1] == "modules/cast5_generic.ko"
+
+
 @pytest.mark.parametrize("said", [b"", lines_for([], [], ended=True)], ids=["died", "silent"])
 def test_a_test_of_another_boot_that_nobody_hears_of_is_lost(
     lab: tuple[Lab, list[SelftestResult]],

@@ -19,6 +19,7 @@ from workbench import (
     configure,
     fragments,
     kernelcache,
+    loadable,
     outdir,
     process,
     recipe,
@@ -67,6 +68,7 @@ class _Job:
     request: BuildRequest
     merged: MergedFragments
     recipe: recipe.Recipe
+    goals: tuple[str, ...]
     key: str
     label: str
 
@@ -111,6 +113,7 @@ def _job(paths: Paths, request: BuildRequest) -> _Job:
         extensions=request.extensions,
         flavour=request.flavour,
     )
+    goals = loadable.goals(how, merged)
     parts = (
         str(_RECIPE),
         request.tree,
@@ -119,12 +122,12 @@ def _job(paths: Paths, request: BuildRequest) -> _Job:
         merged.text,
         toolchain.find(how).identity,
         *toolchain.make_words(how),
-        how.target,
+        *goals,
         how.leave_out.digest,
     )
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     flavour = "" if request.flavour == fragments.PLAIN else f" {request.flavour}"
-    return _Job(request, merged, how, key, f"{request.kernel.name}{flavour}")
+    return _Job(request, merged, how, goals, key, f"{request.kernel.name}{flavour}")
 
 
 def _build(
@@ -160,7 +163,7 @@ def _compile(
     usual = kernelcache.usual_objects(place.paths, job.request.flavour, _USUAL_OBJECTS)
     total = usual if is_new else None
     jobs = len(os.sched_getaffinity(0))
-    argv = place.make(f"-j{jobs}", "--output-sync=target", job.recipe.target)
+    argv = place.make(f"-j{jobs}", "--output-sync=target", *job.goals)
     done = 0
     progress.step(f"{job.label}: compiling", done, total, "files")
     with (
@@ -197,6 +200,8 @@ def _keep(
         "config": place.out / ".config",
         "build.log": place.log,
     }
+    if len(job.goals) > 1:
+        files |= loadable.stripped(place)
     return kernelcache.keep(paths, job.request.kernel, record, files)
 
 

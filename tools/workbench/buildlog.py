@@ -16,9 +16,9 @@ _COMPILED = re.compile(r"  (?:CC|AS)(?: \[M\])? +(\S+\.o)$")
 _ERRORS: Final = (
     re.compile(r"\S+:\d+(?::\d+)?: (?:fatal )?error: .*"),
     re.compile(r"Kconfig\S*:\d+:.*|\S+/Kconfig\S*:\d+:.*"),
-    re.compile(
-        r"\S*ld(?:\.\w+)?: (?!warning).*|.*undefined reference to .*|.*multiple definition.*"
-    ),
+    # Before the linker's line on where that is, which names no symbol.
+    re.compile(r".*undefined reference to .*|.*multiple definition.*"),
+    re.compile(r"\S*ld(?:\.\w+)?: (?!warning).*"),
     re.compile(r"ERROR: modpost: .*"),
     re.compile(r"\S+:\d+: Error: .*"),
     re.compile(r".*\bNo rule to make target .*"),

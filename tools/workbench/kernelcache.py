@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Finished kernels: ``kernels/<key>/{vmlinux,config,build.log,build.json}``.
+"""Finished kernels: ``kernels/<key>/{vmlinux,config,build.log,build.json}``, and their modules.
 
 A folder appears whole, by one rename. Its files are checked by size and time
 at each use, and by digest when these are not what was written. Beside them
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from workbench.paths import Paths
 
 _FILES = ("vmlinux", "config")
+_LOG = "build.log"
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -65,7 +66,8 @@ def find(paths: Paths, key: str, kernel: Kernel) -> BuiltKernel | None:
     record = _read(folder)
     if record is None or record.key != key:
         return None
-    if not all(_is_intact(folder / name, record.files.get(name)) for name in _FILES):
+    named = {*_FILES, *record.files}
+    if not all(_is_intact(folder / name, record.files.get(name)) for name in named):
         return None
     return _built(folder, record, kernel, cached=True)
 
@@ -92,13 +94,17 @@ def last_failure(paths: Paths, key: str) -> tuple[Failure, float] | None:
 
 
 def keep(paths: Paths, kernel: Kernel, record: Record, files: dict[str, Path]) -> BuiltKernel:
-    """Copy a build's files (by their names here) into the cache and return it."""
+    """Copy a build's files (by their names here) into the cache and return it.
+
+    Modules are those in ``modules/``.
+    """
     paths.kernels.mkdir(parents=True, exist_ok=True)
     folder = paths.kernels / record.key
     with _new_folder(paths.kernels, record.key) as young:
         for name, origin in files.items():
+            (young / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(origin, young / name)
-        described = {name: _describe(young / name) for name in _FILES}
+        described = {name: _describe(young / name) for name in files if name != _LOG}
         whole = msgspec.structs.replace(record, files=described)
         (young / "build.json").write_bytes(msgspec.json.format(msgspec.json.encode(whole)))
         young.chmod(0o755)
@@ -182,8 +188,9 @@ def _built(folder: Path, record: Record, kernel: Kernel, *, cached: bool) -> Bui
         flavour=record.flavour,
         vmlinux=folder / "vmlinux",
         config=folder / "config",
-        log=folder / "build.log",
+        log=folder / _LOG,
         release=record.release,
         seconds=record.seconds,
         cached=cached,
+        modules=tuple(folder / name for name in sorted(record.files) if name not in _FILES),
     )

@@ -4,7 +4,8 @@
 Each patch: checkpatch --strict of that tree; whether what it touches builds
 on the tree up to it; what W=1 and sparse say that they did not say before it.
 The whole series: whether what the patches touch builds in each variant of
-kconfigs/lint. What was found before from the same contents is not done again.
+kconfigs/lint, and whether its kernel links when that is asked for. What was
+found before from the same contents is not done again.
 """
 
 from __future__ import annotations
@@ -43,22 +44,25 @@ def lint(
     progress: Progress,
     *,
     arch: str,
+    link: bool = False,
 ) -> KernelLint:
     """Put every patch of a rebased series through every gate.
 
-    ``extensions`` are those of the series. InfraError when the machine fails,
+    ``extensions`` are those of the series. With ``link`` the kernel of each
+    variant is made whole, that of the base, too: minutes each. InfraError when the machine fails,
     or a program says nothing where it must have looked.
     """
     began = time.monotonic()
-    gates = (CHECKPATCH, *COMPILED, *variants(paths))
+    tried = fragments.lint_variants(paths) if link else variants(paths)
+    gates = (CHECKPATCH, *COMPILED, *tried)
     exempt = exemptions(paths, extensions)
     bench = Bench.make(paths, store, series.kernel, arch, progress)
     with contextlib.ExitStack() as stack:
         work = _Work(bench, stack, series)
         for outcome in series.outcomes:
             work.alone(outcome)
-        for variant in variants(paths):
-            work.variant(variant, exempt)
+        for variant in tried:
+            work.variant(variant, exempt, link=link)
         patches = tuple(work.told(outcome, gates) for outcome in series.outcomes)
     named = {outcome.extension for outcome in series.outcomes}
     return KernelLint(
@@ -150,14 +154,18 @@ class _Work:
         key = self._key(fragments.LINT_BASE, *change.key, *asked)
         self._store([outcome] * len(COMPILED), key, COMPILED, build)
 
-    def variant(self, name: str, exempt: Mapping[tuple[str, str], str]) -> None:
+    def variant(
+        self, name: str, exempt: Mapping[tuple[str, str], str], *, link: bool = False
+    ) -> None:
         """Build what the patches touch in one variant, those that are exempt aside."""
         asked = []
+        others: dict[str, None] = {}
         for outcome in self._patches:
             reason = exempt.get((outcome.extension, name))
             if reason is None:
                 asked.append(outcome)
             else:
+                others[outcome.extension] = None
                 result = GateResult(name, GateState.EXEMPT, reason)
                 self._results[outcome, name] = result
         changes = [self._patches[outcome].change for outcome in asked]
@@ -167,9 +175,12 @@ class _Work:
         def build(held: HeldBench) -> tuple[GateResult, ...]:
             held.begin(f"compiling with {name}")
             held.switch(self._series.tree)
-            return lintgates.variant(held, name, changes)
+            results = lintgates.variant(held, name, changes)
+            return lintgates.linked(held, results, tuple(others)) if link else results
 
-        parts = (part for change in changes for part in change.key)
+        parts = [part for change in changes for part in change.key]
+        if link:
+            parts += ["link", self._bench.recipe.target, *others]
         key = self._key(name, self._series.tree, *parts)
         self._store(asked, key, [name] * len(asked), build)
 

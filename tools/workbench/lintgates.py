@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -116,6 +116,33 @@ def variant(held: HeldBench, name: str, changes: Sequence[Change]) -> tuple[Gate
         else:
             results.append(GateResult(name, GateState.NOTHING, "nothing of it is built with this"))
     return tuple(results)
+
+
+def linked(
+    held: HeldBench, results: tuple[GateResult, ...], exempt: Sequence[str]
+) -> tuple[GateResult, ...]:
+    """Link the kernel of a variant after its objects were compiled, and add what came of it.
+
+    A symbol that nothing has is the whole series' affair, so every patch is
+    told of it; one that did not compile keeps its own reason. The kernel has
+    the extensions that are ``exempt``, too: with any it need not link.
+    """
+    if all(result.state is GateState.BROKEN for result in results):
+        return results
+    if exempt:
+        told = f"not linked: it need not build with {', '.join(exempt)}"
+        return tuple(_also(result, told) for result in results)
+    name = results[0].gate
+    held.begin(f"linking with {name}")
+    broken = held.link(name)
+    if broken is None:
+        return tuple(_also(result, "the kernel links") for result in results)
+    failed = _broken(name, (broken,))
+    return tuple(each if each.state is GateState.BROKEN else failed for each in results)
+
+
+def _also(result: GateResult, told: str) -> GateResult:
+    return replace(result, detail=f"{result.detail}; {told}")
 
 
 def _sources(held: HeldBench, change: Change) -> tuple[str, ...]:

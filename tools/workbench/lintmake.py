@@ -164,6 +164,7 @@ class HeldBench:
         if again:
             for name in objects:
                 (place.out / name).unlink(missing_ok=True)
+        words = ("-k", *words)
         status = self._run(place, objects, words)
         log = place.log.read_text(encoding="utf-8", errors="replace")
         if status == 0:
@@ -179,12 +180,24 @@ class HeldBench:
             broken |= dict.fromkeys(rest, _broken(place))
         return Made(log, broken)
 
+    def link(self, variant: str) -> Broken | None:
+        """Make a configured variant's whole kernel; return the first thing that kept it from it.
+
+        InfraError when the machine failed, not the source.
+        """
+        place = self.place(variant)
+        return _broken(place) if self._run(place, (), (self.bench.recipe.target,)) != 0 else None
+
     def _run(self, place: Workplace, objects: Sequence[str], words: Sequence[str]) -> int:
-        """Run make to its end, with its log in place of the last one's; return its exit code."""
+        """Run make to its end, with its log in place of the last one's; return its exit code.
+
+        Without ``objects`` it counts what it compiles.
+        """
         place.log.write_bytes(b"")
         jobs = len(os.sched_getaffinity(0))
-        argv = place.make(f"-j{jobs}", "-k", "--output-sync=target", *words, *objects)
+        argv = place.make(f"-j{jobs}", "--output-sync=target", *words, *objects)
         done = 0
+        total = len(objects) or None
         with (
             outdir.compiling(place.out),
             place.log.open("ab", buffering=0) as log,
@@ -194,9 +207,10 @@ class HeldBench:
         ):
             for line in child.stdout or ():
                 log.write(line)
-                if buildlog.compiled_file(line.decode(errors="replace").rstrip()) in objects:
+                name = buildlog.compiled_file(line.decode(errors="replace").rstrip())
+                if name is not None and (total is None or name in objects):
                     done += 1
-                    self.bench.progress.step(self._doing, done, len(objects), "files")
+                    self.bench.progress.step(self._doing, done, total, "files")
             return child.wait()
 
 

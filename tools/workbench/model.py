@@ -211,7 +211,7 @@ class BuiltKernel:
     """A finished build in the cache; ``key`` names its folder.
 
     ``seconds`` is what the build took when it was made; ``cached`` tells
-    that this call did not build.
+    that this call did not build. ``modules`` are the files that can be loaded.
     """
 
     key: str
@@ -224,6 +224,7 @@ class BuiltKernel:
     release: str
     seconds: float
     cached: bool
+    modules: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

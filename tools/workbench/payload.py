@@ -60,9 +60,7 @@ class Payload:
             _add(tar, "command", self.command.encode(), mode=0o755)
             if self.terminal:
                 _add(tar, "tty", b"")
-            for folder in _folders(
-                name for name, source in self.files if not isinstance(source, Path)
-            ):
+            for folder in _folders(name for name, _ in self.files):
                 _add_folder(tar, folder)
             for name, source in self.files:
                 if isinstance(source, Path):
@@ -77,6 +75,11 @@ class Payload:
                 next_step="give it less",
             )
         return file.getvalue()
+
+
+def modules(files: Iterable[Path]) -> tuple[tuple[str, Path], ...]:
+    """Return a kernel's modules as files of a payload: /payload/modules/<name>.ko."""
+    return tuple((f"modules/{file.name}", file) for file in files)
 
 
 def _folders(names: Iterable[str]) -> list[str]:

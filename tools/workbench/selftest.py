@@ -8,6 +8,9 @@ without an answer.
 A test may want a kernel booted with words of its own (fips=1). The first
 guest names such tests and leaves them alone; for each set of words there is
 another guest, and a test that it does not hear of is lost, not passed.
+
+A test may belong to a flavour of the kernel. The guest is told which flavour
+it runs, and leaves out, before it announces its tests, those of any other.
 """
 
 from __future__ import annotations
@@ -16,9 +19,9 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from workbench import boot
+from workbench import boot, fragments
 from workbench.model import SelftestReport
-from workbench.payload import Payload
+from workbench.payload import Payload, modules
 from workbench.reportlog import ReportLog, extension_of
 
 if TYPE_CHECKING:
@@ -185,14 +188,17 @@ def _part(selection: Selection, extensions: tuple[str, ...]) -> Selection:
     return replace(selection, extensions=extensions, expected=expected)
 
 
-def payload(selection: Selection) -> Payload:
-    """Return what the guest gets: the shared code, the extensions' tests, the command."""
+def payload(selection: Selection, **environment: str) -> Payload:
+    """Return what the guest gets: the shared code, the extensions' tests, the command.
+
+    ``environment`` is what pytest is told besides the words of the boot.
+    """
     words = ["--report-log=/dev/virtio-ports/kpw.results", "-c", "pytest.ini"]
     words += ["--continue-on-collection-errors", "--color=no"]
     if selection.expression:
         words += ["-k", selection.expression]
     words += selection.extensions
-    begun = start(words, KPW_MARK_CONSOLE="1", KPW_BOOT=selection.boot)
+    begun = start(words, KPW_MARK_CONSOLE="1", KPW_BOOT=selection.boot, **environment)
     files = selection.suite.part(selection.extensions)
     tests = tuple((f"tests/{name}", data) for name, data in files)
     return replace(begun, files=begun.files + tests)
@@ -253,7 +259,9 @@ def _run_guest(lab: Lab, kernel: BuiltKernel, selection: Selection, folder: Path
     options = boot.BootOptions(
         where=folder, arch=lab.arch, append=append, snapshot=lab.snapshot, go_on=lab.go_on
     )
-    work = payload(selection)
+    flavours = " ".join(fragments.flavours(lab.paths))
+    work = payload(selection, KPW_FLAVOUR=kernel.flavour, KPW_FLAVOURS=flavours)
+    work = replace(work, files=work.files + modules(kernel.modules))
     run = boot.boot(lab.paths, kernel, lab.image, work, options, on_line)
     return read_report(run, boot_words=selection.boot, expected=selection.expected)
 

@@ -265,7 +265,7 @@ def _conclude(bench: Bench, course: Course) -> Trial:
     if not cells:
         raise UsageError(
             f"no selftest matches -k {plan.expression!r}",
-            next_step="'kpw test' without -k lists them by name",
+            next_step="'kpw test' without -k lists those of this flavour by name",
         )
     return Trial(
         plan.kernel,

@@ -145,7 +145,7 @@ def _run(
 
     chosen = accel.choose(paths, arch)
     click.echo(f"kpw: {chosen.reason}", err=True)
-    work = _payload(paths, wish.words)
+    work = _payload(paths, kernel, wish.words)
     settings = boot.BootOptions(
         where=runs.new_run(paths),
         arch=arch,
@@ -159,20 +159,22 @@ def _run(
     return _told(boot.boot(paths, kernel, guest, work, settings))
 
 
-def _payload(paths: Paths, words: tuple[str, ...]) -> Payload:
-    from workbench.payload import Payload
+def _payload(paths: Paths, kernel: BuiltKernel | Path, words: tuple[str, ...]) -> Payload:
+    from workbench.payload import Payload, modules
 
-    tests = (("tests", paths.guest_tests),) if paths.guest_tests.is_dir() else ()
+    files = modules(kernel.modules) if isinstance(kernel, BuiltKernel) else ()
+    if paths.guest_tests.is_dir():
+        files += (("tests", paths.guest_tests),)
     if words:
         line = words[0] if len(words) == 1 else "exec " + shlex.join(words)
-        return Payload(f"#!/bin/sh\n{line}\n", tests)
+        return Payload(f"#!/bin/sh\n{line}\n", files)
     if not sys.stdin.isatty():
         script = sys.stdin.buffer.read()
-        return Payload("#!/bin/sh\nexec sh /payload/stdin\n", (*tests, ("stdin", script)))
+        return Payload("#!/bin/sh\nexec sh /payload/stdin\n", (*files, ("stdin", script)))
     size = shutil.get_terminal_size()
     term = shlex.quote(os.environ.get("TERM", "dumb"))
     text = _INTERACTIVE.format(rows=size.lines, columns=size.columns, term=term)
-    return Payload(text, tests, terminal=True)
+    return Payload(text, files, terminal=True)
 
 
 def _to_stdout(data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 @options.without_option
 @options.repo_option
 @options.arch_option
+@click.option(
+    "--link",
+    is_flag=True,
+    help="Link the kernel of each file of kconfigs/lint, too; it takes minutes.",
+)
 @options.json_flag
 def command(
     *,
@@ -35,6 +41,7 @@ def command(
     without: tuple[str, ...],
     repo: Path | None,
     arch: str,
+    link: bool,
     as_json: bool,
 ) -> ExitCode:
     """Rebase the series on each TAG (none: the default one); look at every patch.
@@ -47,16 +54,19 @@ def command(
     W=1, sparse say nothing of the files it touches that they did not say
                 of the tree before it
     VARIANT     the same files build in the whole series with each other
-                file of kconfigs/lint
+                file of kconfigs/lint; with --link the whole kernel links,
+                with kconfigs/lint/base.config, too
 
     Exit code 0 when all is clean, 1 when checkpatch, W=1 or sparse found
     something or a touched file is not compiled at all, 3 when a patch does
-    not apply, 4 when something does not build.
+    not apply, 4 when something does not build or link.
     """  # noqa: D301 - \b is click's word for a paragraph that is not filled
     from workbench import report_lint, source
 
     paths = Paths.default()
-    done = _lint(paths, source.names(paths, tags, all_tags=all_tags), (only, without), repo, arch)
+    names = source.names(paths, tags, all_tags=all_tags)
+    wish = _Wish(only, without, repo, arch, link)
+    done = _lint(paths, names, wish)
     code = max(each.exit_code for each in done)
     if as_json:
         click.echo(json.dumps(report_lint.as_data(done, int(code)), indent=1))
@@ -65,24 +75,30 @@ def command(
     return code
 
 
-def _lint(
-    paths: Paths,
-    names: tuple[str, ...],
-    choice: tuple[tuple[str, ...], tuple[str, ...]],
-    repo: Path | None,
-    arch: str,
-) -> list[KernelLint]:
-    """Lint the kernels of these names; ``choice`` is what --only and --without say."""
+@dataclass(frozen=True)
+class _Wish:
+    """What the options say."""
+
+    only: tuple[str, ...]
+    without: tuple[str, ...]
+    repo: Path | None
+    arch: str
+    link: bool
+
+
+def _lint(paths: Paths, names: tuple[str, ...], wish: _Wish) -> list[KernelLint]:
+    """Lint the kernels of these names."""
     from workbench import carry, extensions, lint, progress, source
     from workbench.gitstore import Store
 
-    chosen = extensions.select(extensions.load_extensions(paths), *choice)
+    chosen = extensions.select(extensions.load_extensions(paths), wish.only, wish.without)
     # A misspelt variant shall not cost a download first.
     lint.exemptions(paths, chosen)
     with progress.shown() as display:
-        kernels = source.obtain_all(paths, names, repo=repo, progress=display)
+        kernels = source.obtain_all(paths, names, repo=wish.repo, progress=display)
         store = Store.open(paths)
-        all_series = carry.rebase_all(paths, store, kernels, chosen, display, repo=repo)
+        all_series = carry.rebase_all(paths, store, kernels, chosen, display, repo=wish.repo)
         return [
-            lint.lint(paths, store, series, chosen, display, arch=arch) for series in all_series
+            lint.lint(paths, store, series, chosen, display, arch=wish.arch, link=wish.link)
+            for series in all_series
         ]
