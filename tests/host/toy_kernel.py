@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -165,8 +166,11 @@ class WorkTree:
     def am(self, patch: Path) -> bool:
         """Apply a patch with ``git am -3``; take it back when it conflicts."""
         argv: list[str | Path] = ["git", "-C", self.folder, "am", "-q", "-3", patch]
-        if process.run(argv, env=self.env, check=False).returncode == 0:
+        done = process.run(argv, env=self.env, check=False)
+        if done.returncode == 0:
             return True
+        # Shown by pytest beside an assertion that it should have been taken.
+        sys.stdout.write(f"git am {patch.name}:\n{done.stdout}{done.stderr}")
         self.git("am", "--abort")
         return False
 
