@@ -14,6 +14,7 @@ from cluster import JUMP, PORT
 if TYPE_CHECKING:
     import xfrm_structures as xs
     from cluster import Cluster
+    from under_traffic import Stream
 
 PACKETS = 160
 
@@ -49,3 +50,15 @@ def expect_b_sends_far_ahead(cluster: Cluster, sa: xs.Sa, before: list[int], rem
     assert not set(before) & set(by_node[1]), "a number left before and after the failover"
     taken = cluster.sent(sa)
     assert taken == [first + 19] * 2, f"the numbers are at {taken}, expected {first + 19} on both"
+
+
+def go_on_until_they_leave(
+    stream: Stream, left: list[bytes], changes: int, *, refused: bool
+) -> None:
+    """Wait for 20 packets with numbers from after so many changes of an SA's node.
+
+    Those sent before are still on their way. A plain host, whose rule is refused, moves none.
+    """
+    before = len(left)
+    above = 0 if refused else changes * JUMP
+    stream.until(lambda: sum(sealing.sequence_of(each) > above for each in left[before:]) > 20)

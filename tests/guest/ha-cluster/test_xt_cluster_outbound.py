@@ -24,7 +24,7 @@ import xfrm_structures as xs
 import xt_cluster_rules
 from async_crypto import asynchronous, in_use
 from cluster import IPV4, IPV6, PATIENCE, PORT, Cluster, Ends, Node, esp_on, lone_node, two_nodes
-from cluster_cases import PACKETS, expect_b_sends_far_ahead
+from cluster_cases import PACKETS, expect_b_sends_far_ahead, go_on_until_they_leave
 from namespaces import Namespace, goes_away, wait_until
 from segment_hash import sa_segment, spi_in
 from tunnel_device import VTI, VTI6, XFRM, behind_devices
@@ -288,11 +288,11 @@ def test_under_traffic_no_number_leaves_twice(members: Members, by: str) -> None
 
         stream = undo.enter_context(Stream(send))
         stream.until(lambda: len(left) > 20)
-        for leaving, taking in ((members.a, members.b), (members.b, members.a)) * 3:
-            before = len(left)
+        ways = ((members.a, members.b), (members.b, members.a)) * 3
+        for changes, (leaving, taking) in enumerate(ways, 1):
             leaving.own()
             taking.own(1)
-            stream.until(lambda: len(left) > before + 20)  # noqa: B023
+            go_on_until_they_leave(stream, left, changes, refused=bool(members.remark))
     left += cluster.segment.esp()
     counted = Counter(sealing.sequence_of(packet) for packet in left)
     again = sum(number > 1 for number in counted.values())

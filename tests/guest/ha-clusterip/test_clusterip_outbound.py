@@ -23,7 +23,7 @@ import xfrm_messages as xm
 import xfrm_structures as xs
 from async_crypto import asynchronous, in_use
 from cluster import IPV4, JUMP, MAC, PATIENCE, PEER_MAC, PORT, Cluster, Node, two_nodes
-from cluster_cases import PACKETS, expect_b_sends_far_ahead
+from cluster_cases import PACKETS, expect_b_sends_far_ahead, go_on_until_they_leave
 from namespaces import wait_until
 from tunnel_device import VTI, XFRM, behind_devices
 from under_traffic import TWO_CPUS, Stream
@@ -355,11 +355,11 @@ def test_under_traffic_no_number_leaves_twice(cluster: Cluster) -> None:
             left.extend(cluster.segment.esp())
 
         stream = undo.enter_context(Stream(send))
-        for leaving, taking in ((cluster.a, cluster.b), (cluster.b, cluster.a)) * 4:
-            before = len(left)
+        ways = ((cluster.a, cluster.b), (cluster.b, cluster.a)) * 4
+        for changes, (leaving, taking) in enumerate(ways, 1):
             leaving.give_up(1)
             taking.take_over(1)
-            stream.until(lambda: len(left) > before + 20)  # noqa: B023
+            go_on_until_they_leave(stream, left, changes, refused=bool(cluster.b.refused))
     left.extend(cluster.segment.esp())
     counts = Counter(sealing.sequence_of(packet) for packet in left)
     twice = [number for number, count in counts.items() if count > 1]
