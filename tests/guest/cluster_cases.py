@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+import nf_tables_raw as nf
 import sealing
 from cluster import JUMP, PORT
+from netlink_frames import NetlinkRefusedError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import xfrm_structures as xs
     from cluster import Cluster
     from under_traffic import Stream
@@ -62,3 +67,25 @@ def go_on_until_they_leave(
     before = len(left)
     above = 0 if refused else changes * JUMP
     stream.until(lambda: sum(sealing.sequence_of(each) > above for each in left[before:]) > 20)
+
+
+@contextlib.contextmanager
+def slow_to_leave(cluster: Cluster) -> Iterator[None]:
+    """Let it take a while from when a packet has its number to when a node decides on it.
+
+    So that segments change hands right then. Where there is no hook there is no such moment.
+    """
+    with contextlib.ExitStack() as undo:
+        for node in cluster.nodes:
+            table = nf.Table(node.namespace, name="slow")
+            undo.callback(table.delete)
+            busy = table.rule("out", *(nf.counter(),) * _EXPRESSIONS)
+            with contextlib.suppress(NetlinkRefusedError):
+                table.apply(table.chain("out", nf.XFRM_OUT, priority=-300))
+                for _ in range(_BATCHES):
+                    table.apply(*(busy,) * _RULES)
+        yield
+
+
+# What a rule and what a message has room for; together a millisecond or two under TCG.
+_EXPRESSIONS, _RULES, _BATCHES = 120, 20, 10

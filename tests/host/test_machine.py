@@ -126,3 +126,9 @@ def test_the_accelerator_brings_its_cpu() -> None:
     assert after(under_kvm, "-accel") == "kvm"
     assert after(under_kvm, "-cpu") == "host"
     assert after(words(), "-accel") == "tcg,thread=single"
+
+
+def test_several_cpus_run_at_once() -> None:
+    two = replace(WIRING, append=("maxcpus=2",))
+    assert after(words(two), "-accel") == "tcg,thread=multi"
+    assert after(words(two, accelerator=KVM), "-accel") == "kvm"

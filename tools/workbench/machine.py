@@ -104,9 +104,9 @@ def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[st
     words = [machine.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     words += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     words += ["-M", machine.machine, "-cpu", accelerator.cpu]
-    words += ["-smp", str(_processors(wiring.append))]
-    # One vCPU in a thread of its own is slower than in QEMU's.
-    words += ["-accel", "kvm" if accelerator.name == "kvm" else "tcg,thread=single"]
+    processors = _processors(wiring.append)
+    words += ["-smp", str(processors)]
+    words += ["-accel", "kvm" if accelerator.name == "kvm" else _tcg(processors)]
     words += ["-m", f"{wiring.memory_mib or machine.memory_mib}M"]
     words += ["-kernel", str(wiring.kernel), "-append", _command_line(machine, wiring, accelerator)]
     words += ["-chardev", f"file,id=console,path={value(wiring.console)}"]
@@ -118,6 +118,14 @@ def argv(machine: Machine, wiring: Wiring, accelerator: Accelerator) -> tuple[st
         words += ["-chardev", "stdio,id=terminal,mux=on,signal=off"]
         words += ["-device", "virtconsole,chardev=terminal"]
     return (*words, *machine.arguments)
+
+
+def _tcg(processors: int) -> str:
+    """Return how TCG is to run: several CPUs at once, or who boots with several sees no races.
+
+    One vCPU in a thread of its own is slower than in QEMU's.
+    """
+    return f"tcg,thread={'multi' if processors > 1 else 'single'}"
 
 
 def _processors(append: Sequence[str]) -> int:

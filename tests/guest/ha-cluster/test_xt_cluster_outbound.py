@@ -24,7 +24,12 @@ import xfrm_structures as xs
 import xt_cluster_rules
 from async_crypto import asynchronous, in_use
 from cluster import IPV4, IPV6, PATIENCE, PORT, Cluster, Ends, Node, esp_on, lone_node, two_nodes
-from cluster_cases import PACKETS, expect_b_sends_far_ahead, go_on_until_they_leave
+from cluster_cases import (
+    PACKETS,
+    expect_b_sends_far_ahead,
+    go_on_until_they_leave,
+    slow_to_leave,
+)
 from namespaces import Namespace, goes_away, wait_until
 from segment_hash import sa_segment, spi_in
 from tunnel_device import VTI, VTI6, XFRM, behind_devices
@@ -279,6 +284,7 @@ def test_under_traffic_no_number_leaves_twice(members: Members, by: str) -> None
     cluster.add(cluster.a.outbound(1, 2))
     left: list[bytes] = []
     with contextlib.ExitStack() as undo:
+        undo.enter_context(slow_to_leave(cluster))
         senders = [undo.enter_context(sender(node)) for node in cluster.nodes]
 
         def send(_number: int) -> None:

@@ -23,7 +23,12 @@ import xfrm_messages as xm
 import xfrm_structures as xs
 from async_crypto import asynchronous, in_use
 from cluster import IPV4, JUMP, MAC, PATIENCE, PEER_MAC, PORT, Cluster, Node, two_nodes
-from cluster_cases import PACKETS, expect_b_sends_far_ahead, go_on_until_they_leave
+from cluster_cases import (
+    PACKETS,
+    expect_b_sends_far_ahead,
+    go_on_until_they_leave,
+    slow_to_leave,
+)
 from namespaces import wait_until
 from tunnel_device import VTI, XFRM, behind_devices
 from under_traffic import TWO_CPUS, Stream
@@ -342,6 +347,7 @@ def test_under_traffic_no_number_leaves_twice(cluster: Cluster) -> None:
     cluster.add(cluster.a.outbound(1, 2))
     left: list[bytes] = []
     with contextlib.ExitStack() as undo:
+        undo.enter_context(slow_to_leave(cluster))
         senders = [
             undo.enter_context(node.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM))
             for node in cluster.nodes
