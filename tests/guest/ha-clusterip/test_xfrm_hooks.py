@@ -325,13 +325,15 @@ def test_what_a_queue_gives_back_goes_nowhere(host: Host, hook: int) -> None:
         host.take(inbound, 1, 2, 3)
         host.node.emit(outbound, range(3))
         given = queue.accept(3, seconds=PATIENCE)
-    went_on = len(host.node.delivered()) if hook == nf.XFRM_IN else len(esp_on(host.wire))
+    came, left = len(host.node.delivered()), len(esp_on(host.wire))
+    went_on, aside = (came, left) if hook == nf.XFRM_IN else (left, came)
     assert given == 3, f"the queue at hook {hook} had {given} packets, expected 3"
     assert went_on == 0, f"{went_on} packets that a queue gave back went on, expected none"
+    assert aside == 3, f"where there is no queue {aside} packets went on, expected 3"
     table.delete()
     host.take(inbound, 4)
-    left = host.sent(outbound, 1)
-    seen_after = (host.node.delivered(1)[-1:], left)
+    sent = host.sent(outbound, 1)
+    seen_after = (host.node.delivered(1)[-1:], sent)
     assert seen_after == (["4"], [4]), f"without the queue came and left {seen_after}"
 
 
