@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Port 20 patches from v6.12.107 to five kernels: kpw beside ``git rebase --onto``.
 
-Run it as ``PYTHONPATH=tools python tests/bench/bench_rebase.py [ROUNDS]``;
-the kernels must be in the store (``kpw fetch v6.12.107 v6.18.15 ...``). The
-patches change real files under net/, so that some apply as they stand, some
-with an offset and some only by a 3-way merge; the tree of the first kernel must
-be the one that ``git rebase --onto`` comes to. Every round writes into a store of its own, so
+Run it as ``PYTHONPATH=tools python tests/bench/bench_rebase.py [ROUNDS]``; it
+brings the kernels that are not in the store. The patches change real files
+under net/, so that some apply as they stand, some with an offset and some only
+by a 3-way merge; the tree of the first kernel must be the one that
+``git rebase --onto`` comes to. Every round writes into a store of its own, so
 that none finds what another wrote. Prints the medians of the rounds, the
 processor time, which is steadier on a busy machine, and the peak of memory;
 exits 1 when a goal is missed: 20 times as fast as git, 0.1 s for each
@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from workbench import process
+from workbench import process, source
 from workbench.carry import rebase_all
 from workbench.extensions import load_extensions
 from workbench.gitapply import Entry
@@ -35,6 +35,7 @@ from workbench.gitstore import Store
 from workbench.growing import GrowingTree
 from workbench.mailhead import Mail
 from workbench.paths import Paths
+from workbench.progress import Plain
 from workbench.series import Addition, write
 
 if TYPE_CHECKING:
@@ -215,14 +216,12 @@ def say(line: str) -> None:
 
 def main(rounds: int) -> int:
     default = Paths.default()
+    old, *new = (source.obtain(default, each, progress=Plain(sys.stderr)) for each in (FROM, *TO))
     shared = Store.open(default)
-    old, new = shared.kernel(FROM), tuple(filter(None, map(shared.kernel, TO)))
-    if old is None or len(new) < len(TO):
-        sys.exit(f"run 'tools/kpw fetch {FROM} {' '.join(TO)}' first")
     with tempfile.TemporaryDirectory(prefix="kpw-bench-", dir=default.cache) as name:
         scratch = Path(name)
         paths = Paths(scratch, scratch / "series", scratch / "series")
-        bench = Bench(store_beside(paths, [shared], (old, *new)), old, new, paths)
+        bench = Bench(store_beside(paths, [shared], (old, *new)), old, tuple(new), paths)
         make_series(bench, scratch)
         return measure(bench, scratch / "work", rounds)
 

@@ -41,6 +41,7 @@ STAGES = (
     # One at a time: the tests of this stage build, boot and measure the machine's whole load.
     Stage("real", ("-m", "pytest", "-m", "real", "-v", "--durations=10")),
     Stage("soak", ("-m", "pytest", "-m", "soak", "-v"), on_request=True),
+    Stage("bench", ("tests/bench",), on_request=True),
 )
 
 
@@ -63,7 +64,8 @@ def _passes(stage: Stage, repo: Path) -> bool:
 def command(names: tuple[str, ...]) -> ExitCode:
     """Run every check, the quick ones first; all of them, whatever fails.
 
-    The soak, many runs ended at random moments, takes long and runs on request only.
+    The soak, many runs ended at random moments, and the benchmarks take long and run on request
+    only.
     """
     repo = Paths.default().repo
     failed = []
