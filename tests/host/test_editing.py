@@ -247,7 +247,7 @@ def test_what_is_required_and_restored_is_below_and_no_patch_of_it(studio: Studi
     desk.commit("net/gone.c", b"here again\n", "--amend", "--no-edit")
     desk.git("rebase", "--continue")
     before = files_of(studio.patches / "below")
-    assert studio.states()[NAMES[0]] == "changed"
+    assert studio.states()[NAMES[0]] == "rewritten"
     assert b"net/gone.c" in studio.files()[NAMES[0]]
     assert files_of(studio.patches / "below") == before
 
@@ -308,7 +308,7 @@ def test_amended(studio: Studio) -> None:
     desk.commit("net/other.c", text(OTHER, at9=b"two\n", at20=b"more\n"), "--amend", "--no-edit")
     desk.git("rebase", "--continue")
     wanted = desk.tree
-    assert studio.states() == kept(*NAMES) | {NAMES[1]: "changed"}
+    assert studio.states() == kept(*NAMES) | {NAMES[1]: "rewritten"}
     after = studio.files()
     assert {name for name in after if after[name] != before[name]} == {NAMES[1]}
     assert after[NAMES[1]].startswith(head + b"\n---\n net/other.c | 4 ++--\n")
@@ -322,7 +322,7 @@ def test_reworded(studio: Studio) -> None:
     desk.rebase("pick {1}", "pick {2}", "exec git commit --amend -q -m 'net: zwei' -m 'Weil — ja.'",
                 "pick {3}", "pick {4}")  # fmt: skip
     assert studio.states() == kept(NAMES[0], *NAMES[2:]) | {
-        "0002-net-zwei.patch 0002-two.patch": "changed"
+        "0002-net-zwei.patch 0002-two.patch": "rewritten"
     }
     after = studio.files()
     mail = read_patch(studio.folder / "0002-net-zwei.patch").mail
@@ -341,8 +341,8 @@ def test_reordered_numbers_stay_where_the_order_allows_it(studio: Studio) -> Non
     desk.rebase("pick {2}", "pick {1}", "pick {3}", "pick {4}")
     wanted = desk.tree
     assert studio.states() == {
-        "0001-two.patch 0002-two.patch": "moved",
-        "0002-one.patch 0001-one.patch": "moved",
+        "0001-two.patch 0002-two.patch": "renamed",
+        "0002-one.patch 0001-one.patch": "renamed",
         **kept(*NAMES[2:]),
     }
     after = studio.files()
@@ -359,7 +359,10 @@ def test_what_stands_on_other_text_names_that_text(studio: Studio) -> None:
     desk.onto(1)
     desk.commit("net/state.c", text(LINES, at10=b"uno\n"), "--amend", "--no-edit")
     desk.git("rebase", "--continue")
-    assert studio.states() == kept(*NAMES) | {NAMES[0]: "changed", NAMES[2]: "again"}
+    _, said = studio.kpw("e", "--continue", "--dry-run")
+    assert f"e/{NAMES[0]}: rewritten\n" in said
+    assert f"e/{NAMES[2]}: rewritten, the same change on other text\n" in said
+    assert studio.states() == kept(*NAMES) | {NAMES[0]: "rewritten", NAMES[2]: "rewritten"}
     diffs = [
         re.sub(rb"index \w+\.\.\w+", b"", files[NAMES[2]].partition(b"diff --git")[2])
         for files in (before, studio.files())
@@ -380,7 +383,7 @@ def test_split(studio: Studio) -> None:
     desk.git("rebase", "--continue")
     wanted = desk.tree
     assert studio.states() == kept(*NAMES) | {
-        NAMES[2]: "changed",
+        NAMES[2]: "rewritten",
         "0004-three-the-file.patch": "new",
     }
     assert b"net/new.c" not in studio.files()[NAMES[2]]
@@ -388,11 +391,26 @@ def test_split(studio: Studio) -> None:
     assert studio.tree() == wanted
 
 
+def test_a_carriage_return_in_a_line_is_no_end_of_it(studio: Studio) -> None:
+    """What stood behind the diff was cut in the wrong place."""
+    odd: Files = {**FIVE, "net/odd.c": b"".join(b"a\rb %d\n" % at for at in range(9))}
+    studio.toys.patch("e/0006-odd.patch", FIVE, odd)
+    desk = studio.open()
+    desk.commit("net/beside.c", b"mine\n", "--amend", "--no-edit")
+    wanted = desk.tree
+    assert studio.states() == kept(*NAMES) | {"0006-odd.patch": "rewritten"}
+    assert studio.files()["0006-odd.patch"].count(b"a\rb") == 9
+    assert studio.tree() == wanted
+
+
 def test_squashed(studio: Studio) -> None:
     desk = studio.open()
     desk.rebase("pick {1}", "pick {2}", "fixup {3}", "pick {4}")
     wanted = desk.tree
-    assert studio.states() == kept(NAMES[0], NAMES[3]) | {NAMES[1]: "changed", NAMES[2]: "removed"}
+    assert studio.states() == kept(NAMES[0], NAMES[3]) | {
+        NAMES[1]: "rewritten",
+        NAMES[2]: "removed",
+    }
     assert studio.names() == [NAMES[0], NAMES[1], NAMES[3]]
     assert studio.tree() == wanted
 
@@ -419,10 +437,10 @@ def test_added_in_a_gap_and_where_there_is_none(studio: Studio) -> None:
     assert studio.states() == {
         NAMES[0]: "kept",
         "0002-add-a.patch": "new",
-        "0003-two.patch 0002-two.patch": "moved",
-        "0004-three.patch 0003-three.patch": "moved",
+        "0003-two.patch 0002-two.patch": "renamed",
+        "0004-three.patch 0003-three.patch": "renamed",
         "0005-add-b.patch": "new",
-        "0006-five.patch 0005-five.patch": "moved",
+        "0006-five.patch 0005-five.patch": "renamed",
     }
     assert studio.tree() == wanted
     data = studio.files()["0002-add-a.patch"]
@@ -459,7 +477,7 @@ def test_a_new_patch_says_what_it_is_made_on_where_its_neighbours_do(studio: Stu
 def test_a_commit_whose_author_was_reset_is_known_by_its_subject(studio: Studio) -> None:
     desk = studio.open()
     desk.git("commit", "-q", "--amend", "--reset-author", "--no-edit")
-    assert studio.states() == kept(*NAMES) | {NAMES[3]: "changed"}
+    assert studio.states() == kept(*NAMES) | {NAMES[3]: "rewritten"}
     assert read_patch(studio.folder / NAMES[3]).mail.name == "Me"
 
 
@@ -470,7 +488,7 @@ def test_patches_of_the_same_author_and_date_and_with_new_words_are_told_by_thei
     reword = "exec git commit --amend -q -m '{}'".format
     desk.rebase("pick {4}", reword("a"), "pick {1}", reword("b"), "pick {3}", reword("c"))
     was = {name.partition(" ")[2]: state for name, state in studio.states().items() if " " in name}
-    assert was == {NAMES[3]: "changed", NAMES[0]: "changed", NAMES[2]: "changed"}
+    assert was == {NAMES[3]: "rewritten", NAMES[0]: "rewritten", NAMES[2]: "rewritten"}
     assert [name[5:] for name in studio.names()] == ["a.patch", "b.patch", "c.patch"]
 
 
@@ -531,10 +549,22 @@ def test_variants_follow_the_number_of_their_patch(studio: Studio) -> None:
     desk = studio.open()
     desk.rebase("pick {2}", "pick {1}", "pick {3}", "pick {4}")
     states = studio.states()
-    assert states["since-v6.12/0001-two.patch since-v6.12/0002-two.patch"] == "moved"
+    assert states["since-v6.12/0001-two.patch since-v6.12/0002-two.patch"] == "renamed"
     assert studio.files()["since-v6.12/0001-two.patch"] == before["since-v6.12/0002-two.patch"]
     assert "since-v6.12/0002-two.patch" not in studio.files()
     assert studio.tree(kernel) == tree
+
+
+def test_a_variant_s_own_patch_stays_where_it_was(studio: Studio) -> None:
+    kernel = studio.toys.kernel(TAG, BASE)
+    studio.toys.describe("e", f'[variants."v6.12"]\nbase = "{TAG}"\n', base=BASE_TAG)
+    studio.toys.patch("e/since-v6.12/0004-four.patch", THREE, {**THREE, "net/four.c": b"four\n"})
+    studio.open().rebase("pick {3}", "pick {1}", "pick {2}", "pick {4}")
+    assert "since-v6.12/0004-four.patch" not in " ".join(studio.states())
+    assert [each.patch[:17] for each in studio.toys.rebase(kernel).outcomes][3:] == [
+        "since-v6.12/0004-",
+        NAMES[3],
+    ]
 
 
 def test_a_number_only_a_variant_has_is_given_to_no_patch(studio: Studio) -> None:
@@ -548,7 +578,7 @@ def test_a_number_only_a_variant_has_is_given_to_no_patch(studio: Studio) -> Non
     desk.git("rebase", "--continue")
     assert studio.states() == kept(*NAMES[:3]) | {
         "0005-add-a.patch": "new",
-        "0006-five.patch 0005-five.patch": "moved",
+        "0006-five.patch 0005-five.patch": "renamed",
     }
     series = studio.toys.rebase(kernel)
     assert [each.patch for each in series.outcomes][3:5] == [
@@ -936,7 +966,7 @@ def test_the_base_can_come_out_of_the_user_s_own_repository(studio: Studio) -> N
     desk = Desk(studio.opened()[0])
     assert desk.subjects() == ["one", "two", "three", "five"]
     desk.commit("net/deep/far.c", b"5\n", "--amend", "--no-edit")
-    assert studio.states() == kept(*NAMES) | {NAMES[3]: "changed"}
+    assert studio.states() == kept(*NAMES) | {NAMES[3]: "rewritten"}
 
 
 def test_the_user_s_settings_in_the_work_tree_change_no_file(studio: Studio) -> None:

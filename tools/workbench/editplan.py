@@ -20,7 +20,7 @@ class Fate(StrEnum):
     CHANGED = "rewritten"
     NEW = "new"
     REMOVED = "removed"
-    OLD = "has the old text"
+    OLD = "old"
 
 
 @dataclass(frozen=True)

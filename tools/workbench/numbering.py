@@ -24,7 +24,8 @@ def numbered(
 
     ``order`` has the former number of each patch, None for a new one.
     ``beside`` are numbers in use that have no place in the order: each stays
-    behind the patch it was behind. UsageError when there are too many.
+    between the patches it was between, as far as these still are in order.
+    UsageError when there are too many.
     """
     if 0 in {*order, *beside}:  # git counts from 1, but nobody is forbidden to begin below
         up = [None if each is None else each + 1 for each in order]
@@ -33,8 +34,7 @@ def numbered(
     slots: list[int | None] = list(order)
     places = list(range(len(order)))  # which of the order a slot is
     for number in sorted(beside):
-        lower = [each for each in slots if each is not None and each < number]
-        at = slots.index(max(lower)) + 1 if lower else 0
+        at = _between(slots, number)
         slots.insert(at, number)
         places.insert(at, -1)
     given = _assigned(slots)
@@ -48,6 +48,16 @@ def numbered(
         elif slot is not None:
             moved[slot] = number
     return numbers, moved
+
+
+def _between(slots: Sequence[int | None], number: int) -> int:
+    """Return the first place for a number with the fewest on the wrong side of it."""
+
+    def wrong(at: int) -> int:
+        before = sum(each is not None and each > number for each in slots[:at])
+        return before + sum(each is not None and each < number for each in slots[at:])
+
+    return min(range(len(slots) + 1), key=wrong)
 
 
 def _assigned(slots: Sequence[int | None]) -> list[int]:

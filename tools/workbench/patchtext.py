@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,8 @@ def rewritten(
     trailers, notes below ``---`` and the signature stay byte for byte, but
     for a new ``mail`` in the place of the first three.
     """
-    lines = patch.path.read_bytes().splitlines(keepends=True)
+    # Not splitlines: a patch may hold a lone CR, which that takes for a line's end.
+    lines = io.BytesIO(patch.path.read_bytes()).readlines()
     _, end = read_mail(patch.path, lines)
     head = lines[:end]
     notes: list[bytes] = []

@@ -211,12 +211,8 @@ def _change(extension: str, change: Change) -> str:
 
 
 def _change_data(change: Change) -> dict[str, str]:
-    return {
-        "state": change.fate.name.lower(),
-        "file": change.name,
-        "was": change.was,
-        "why": change.why,
-    }
+    state, _, more = change.fate.partition(", ")
+    return {"state": state, "file": change.name, "was": change.was, "why": change.why or more}
 
 
 def _abort(paths: Paths, word: str, since: str) -> _Said:
