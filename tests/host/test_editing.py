@@ -474,6 +474,23 @@ def test_a_new_patch_says_what_it_is_made_on_where_its_neighbours_do(studio: Stu
     assert says == {NAMES[0], "0006-add-a.patch"}
 
 
+def test_a_file_that_names_the_patches_it_stands_on_names_them_as_they_are(studio: Studio) -> None:
+    file = studio.folder / NAMES[3]
+    head, _, tail = file.read_text().rpartition("-- \n")
+    file.write_text(f"{head}\nprerequisite-patch-id: {'1' * 40}\n-- \n{tail}")
+    studio.open()
+    assert studio.states() == kept(*NAMES)
+    desk = studio.open()
+    desk.onto(2)
+    desk.commit("net/other.c", text(OTHER, at9=b"zwei\n"), "--amend", "--no-edit")
+    desk.git("rebase", "--continue")
+    assert studio.states() == kept(*NAMES) | {NAMES[1]: "rewritten", NAMES[3]: "rewritten"}
+    ids = re.findall(r"^prerequisite-patch-id: (\w+)$", file.read_text(), re.MULTILINE)
+    diffs = (read_patch(studio.folder / name).diff for name in NAMES[:3])
+    words = ("patch-id", "--stable")
+    assert ids == [studio.toys.store.git(*words, input=diff).split()[0] for diff in diffs]
+
+
 def test_a_commit_whose_author_was_reset_is_known_by_its_subject(studio: Studio) -> None:
     desk = studio.open()
     desk.git("commit", "-q", "--amend", "--reset-author", "--no-edit")
@@ -713,6 +730,24 @@ def test_what_a_folder_cannot_say_is_refused(studio: Studio) -> None:
         code, said = studio.kpw("e", "--continue")
         assert (code, told in said) == (ExitCode.USAGE, True), said
         desk.git("reset", "-q", "--hard", desk.found.state.tip)
+    assert studio.files() == before
+
+
+def test_a_patch_a_younger_folder_has_is_not_edited_here(studio: Studio) -> None:
+    kernel = variant(studio)
+    young: Files = {**BASE, "net/other.c": text(OTHER, at8=b"young\n")}
+    toml = "".join(f"[variants.'{tag}']\nbase = '{TAG}'\n" for tag in ("v6.12", "v6.12.50"))
+    studio.toys.describe("e", toml, base=BASE_TAG)
+    more = {**young, "net/other.c": text(OTHER, at8=b"young\n", at9=b"two, younger\n")}
+    studio.toys.patch("e/since-v6.12.50/0002-two.patch", young, more)
+    before = studio.files()
+    desk = studio.open("e", "--since", "v6.12")
+    assert desk.git("rev-parse", "base") == kernel.commit
+    desk.onto(2)
+    desk.commit("net/other.c", text(OTHER, at8=b"young\n", at9=b"2\n"), "--amend", "--no-edit")
+    desk.git("rebase", "--continue")
+    code, said = studio.kpw("e", "--continue")
+    assert (code, "edit it with '--since v6.12.50'" in said) == (ExitCode.USAGE, True), said
     assert studio.files() == before
 
 

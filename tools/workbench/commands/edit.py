@@ -62,17 +62,15 @@ def command(
     EXT, what is open is listed. Exit code 3 when --continue finds something
     that no patch can be made of, and tells what.
     """
-    words = {"--continue": settle, "--abort": abort}
     if settle and abort:
         raise UsageError("--continue and --abort are two different things")
     if dry_run and not settle:
         raise UsageError("--dry-run is for --continue", next_step="leave it out")
-    if extension is None and (since or repo):
+    if not extension and (since or repo):
         raise UsageError("--since and --repo need an extension", next_step="write it as EXT")
-    if repo is not None and any(words.values()):
+    if repo is not None and (settle or abort):
         raise UsageError("--repo is for opening", next_step="leave it out")
-    paths = Paths.default()
-    name = extension or ""
+    paths, name = Paths.default(), extension or ""
     if settle:
         said = _settle(paths, name, since, dry_run=dry_run)
     elif abort:
@@ -131,7 +129,7 @@ def _the_one(desk: Desk, word: str, since: str) -> Edit:
         return opened[0]
     if not opened:
         raise UsageError(
-            f"{word or 'nothing'} is not open" if word else "nothing is open",
+            f"{word} is not open" if word else "nothing is open",
             next_step="'kpw edit' lists what is, 'kpw edit EXT' opens",
         )
     canonical = [each for each in opened if word and not since and not each.state.since]
