@@ -71,6 +71,8 @@ def offered(paths: Paths, *words: str, asking: str = "bash") -> list[str]:
         (["completion", "z"], ["zsh"]),
         (["resolve", "v6.12.38", "al"], ["alpha/0001", "alpha/0002"]),
         (["resolve", "v6.12.38", "alpha/0002"], ["alpha/0002"]),
+        (["edit", "al"], ["alpha"]),
+        (["edit", "alpha", "--since", "v6.1"], ["v6.12"]),
         (["import", "in.mb"], ["file,in.mb"]),
         (["import", "in.mbox", "--into", "be"], ["beta"]),
         (["import", "in.mbox", "--base", "v6.12.1"], ["v6.12.107"]),

@@ -77,6 +77,8 @@ def names(paths: Paths, kind: Kind, word: str) -> list[CompletionItem]:
             return _extensions(paths, word)
         case Kind.PATCH:
             return _beginning(_patches(paths), word)
+        case Kind.SINCE:
+            return _beginning(_since(paths), word)
         case Kind.FLAVOUR:
             return _beginning(fragments.flavours(paths), word)
         case Kind.ARCH:
@@ -102,6 +104,12 @@ def _patches(paths: Paths) -> list[str]:
             }
         )
     ]
+
+
+def _since(paths: Paths) -> list[str]:
+    """Name the tags of all since- folders, whatever extension they are of."""
+    loaded = extensions.load_extensions(paths)
+    return [str(tag) for tag in sorted({one.since for each in loaded for one in each.variants})]
 
 
 def _extensions(paths: Paths, word: str) -> list[CompletionItem]:

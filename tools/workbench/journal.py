@@ -20,7 +20,7 @@ from workbench.errors import InfraError
 from workbench.progress import Silent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from workbench.progress import Progress
@@ -33,6 +33,7 @@ _ALLOWED = re.compile(r"extension\.toml|(?:(?:since-v[0-9.rc-]+|resolutions)/)?\
 
 class _Journal(msgspec.Struct, forbid_unknown_fields=True):
     files: dict[str, bytes]
+    gone: list[str] = []
 
 
 @contextlib.contextmanager
@@ -51,11 +52,15 @@ def held(patches: Path, progress: Progress | None = None) -> Iterator[None]:
         lock.release()
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files of an extension's folder, given by their names in it: all, or none yet."""
+def write(folder: Path, files: Mapping[str, bytes], gone: Iterable[str] = ()) -> None:
+    """Write files of an extension's folder, given by their names in it: all, or none yet.
+
+    Those of ``gone`` are removed, and with its last file a folder.
+    """
     with held(folder.parent):
-        atomic.write(folder / NAME, msgspec.json.encode(_Journal(dict(files))))
-        _carry_out(folder, files)
+        journal = _Journal(dict(files), list(gone))
+        atomic.write(folder / NAME, msgspec.json.encode(journal))
+        _carry_out(folder, journal)
 
 
 def finish(folder: Path) -> None:
@@ -65,30 +70,43 @@ def finish(folder: Path) -> None:
             _carry_out(folder, _read(folder / NAME))
 
 
-def _read(journal: Path) -> Mapping[str, bytes]:
+def _read(journal: Path) -> _Journal:
     """Read what is to be written; nothing when another run has done it meanwhile."""
     try:
-        files = msgspec.json.decode(journal.read_bytes(), type=_Journal).files
+        read = msgspec.json.decode(journal.read_bytes(), type=_Journal)
     except FileNotFoundError:
-        return {}
+        return _Journal({})
     except (OSError, msgspec.DecodeError) as error:
         raise InfraError(
             f"cannot be read: {error}", where=str(journal), next_step="remove it, and save again"
         ) from error
-    if foreign := [name for name in files if _ALLOWED.fullmatch(name) is None]:
+    if foreign := [name for name in (*read.files, *read.gone) if _ALLOWED.fullmatch(name) is None]:
         raise InfraError(
             f"names {foreign[0]!r}, which no save writes",
             where=str(journal),
             next_step="remove it: 'kpw save' did not write it",
         )
-    return files
+    return read
 
 
-def _carry_out(folder: Path, files: Mapping[str, bytes]) -> None:
-    for name, data in files.items():
+def _carry_out(folder: Path, journal: _Journal) -> None:
+    for name, data in journal.files.items():
         file = folder / name
         file.parent.mkdir(exist_ok=True)
         for young in file.parent.glob(f".{file.name}.*"):
             young.unlink()  # of a run that was killed while it wrote
         atomic.write(file, data)
+    for name in journal.gone:
+        _take_away(folder, name)
     (folder / NAME).unlink(missing_ok=True)
+
+
+def _take_away(folder: Path, name: str) -> None:
+    """Remove a file, and the folder in ``folder`` that has none left.
+
+    A run that was killed may have done either.
+    """
+    file = folder / name
+    file.unlink(missing_ok=True)
+    if file.parent != folder and file.parent.is_dir() and not any(file.parent.iterdir()):
+        file.parent.rmdir()

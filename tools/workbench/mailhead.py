@@ -64,7 +64,7 @@ def read_mail(path: Path, lines: list[bytes]) -> tuple[Mail, int]:
     subject = _subject(path, fields)
     author = _author(path, fields)
     body = _decoded(path, lines[start:end], start, charset)
-    message = _tidy([subject, "", *body])
+    message = tidied([subject, "", *body])
     mail = Mail(*author, _date(path, fields), subject, message, _trailers(message))
     return mail, end
 
@@ -217,7 +217,7 @@ def _decoded(path: Path, lines: list[bytes], start: int, charset: str) -> list[s
     return decoded
 
 
-def _tidy(lines: list[str]) -> str:
+def tidied(lines: list[str]) -> str:
     """Strip as ``git stripspace`` does: ends of lines, blank lines at both ends and in a row."""
     kept: list[str] = []
     for line in (each.rstrip(" \t\n\r\v\f") for each in lines):

@@ -3,25 +3,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from workbench import atomic
-from workbench.errors import InfraError
+from workbench import workfolder
 from workbench.smalltree import SmallTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-_STATE = "state.json"
-_TREE = "tree"
 
 
 class State(msgspec.Struct, forbid_unknown_fields=True):
@@ -65,33 +56,12 @@ class Open:
     @property
     def tree(self) -> SmallTree:
         """The work tree."""
-        return SmallTree(self.folder / _TREE)
-
-
-@contextlib.contextmanager
-def appearing(final: Path, state: State) -> Iterator[Path]:
-    """Give the place for a work tree; when all went well the whole becomes ``final``."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    young = final.with_name(f".opening-{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        young.mkdir()
-        yield young / _TREE
-        atomic.write(young / _STATE, msgspec.json.format(msgspec.json.encode(state)))
-        young.rename(final)
-    except BaseException:
-        shutil.rmtree(young, ignore_errors=True)
-        raise
+        return SmallTree(self.folder / workfolder.TREE)
 
 
 def all_below(root: Path) -> tuple[Open, ...]:
     """Return everything that is open."""
-    return tuple(read(file.parent) for file in sorted(root.glob(f"*/*/{_STATE}")))
-
-
-def sweep(root: Path) -> None:
-    """Remove what runs left half made or half removed; nobody else may be at it."""
-    for stale in (*root.glob("*/.opening-*"), *root.glob("*/.done-*")):
-        shutil.rmtree(stale)
+    return tuple(read(folder) for folder in workfolder.all_below(root))
 
 
 def ref_name(folder: Path) -> str:
@@ -99,22 +69,9 @@ def ref_name(folder: Path) -> str:
     return f"refs/kpw/resolve/{folder.parent.name}/{folder.name}"
 
 
-def remove(found: Open) -> None:
-    """Take one away: by one rename, and then at leisure."""
-    done = found.folder.with_name(f".done-{secrets.token_hex(4)}")
-    found.folder.rename(done)
-    shutil.rmtree(done)
-
-
 def read(folder: Path) -> Open:
     """Read what is open in a folder; InfraError when its state is damaged."""
-    file = folder / _STATE
-    try:
-        state = msgspec.json.decode(file.read_bytes(), type=State)
-    except (OSError, msgspec.DecodeError) as error:
-        raise InfraError(
-            f"cannot be read: {error}", where=str(file), next_step=f"remove {folder}"
-        ) from error
+    state = workfolder.read(folder, State)
     return Open(
         folder,
         state.kernel,

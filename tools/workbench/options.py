@@ -31,6 +31,7 @@ class Kind(StrEnum):
     TAG = "tag"
     EXTENSION = "extension"
     PATCH = "patch"
+    SINCE = "since"
     FLAVOUR = "flavour"
     ARCH = "arch"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from workbench.filechange import FileChange
     from workbench.gitapply import Entry
     from workbench.gitstore import Store
+    from workbench.mailhead import Mail
 
 _NAME_LENGTH: Final = 52
 _HEADER_WIDTH: Final = 76
@@ -35,27 +36,31 @@ def file_name(number: int, subject: str) -> str:
     return f"{number:04}-{words.strip('-.')[:_NAME_LENGTH].rstrip('-.')}.patch"
 
 
-def render(store: Store, patch: PatchFile) -> bytes:
-    """Return the file's bytes; InfraError when they would read back as something else."""
-    mail = patch.mail
-    _, _, text = mail.message.partition("\n")
-    stat = store.git("apply", "--stat", "--summary", "-", input=patch.diff)
-    ascii_only = text.isascii()
+def head(mail: Mail) -> bytes:
+    """Return what a patch file begins with, up to the line ``---``."""
+    text = mail.message.partition("\n")[2]
     encoded = (
         ""
-        if ascii_only
+        if text.isascii()
         else "MIME-Version: 1.0\nContent-Type: text/plain; charset=UTF-8\n"
         "Content-Transfer-Encoding: 8bit\n"
     )
-    head = (
+    body = text.strip("\n")
+    last = f"{body}\n" if body else ""
+    return (
         f"From {_ZERO} Mon Sep 17 00:00:00 2001\n"
         f"From: {email.utils.formataddr((mail.name, mail.email))}\n"
         f"Date: {_date(mail.date)}\n"
-        f"Subject: {_subject(mail.subject)}\n{encoded}\n"
-    )
-    body = text.strip("\n")
-    middle = f"{body}\n---\n{stat}\n\n" if body else f"---\n{stat}\n\n"
-    data = (head + middle).encode() + patch.diff + b"-- \nkpw\n\n"
+        f"Subject: {_subject(mail.subject)}\n{encoded}\n{last}"
+    ).encode()
+
+
+def render(store: Store, patch: PatchFile) -> bytes:
+    """Return the file's bytes; InfraError when they would read back as something else."""
+    mail = patch.mail
+    stat = store.git("apply", "--stat", "--summary", "-", input=patch.diff)
+    frame = head(mail) + f"---\n{stat}\n\n".encode()
+    data = frame + patch.diff + b"-- \nkpw\n\n"
     again = parse_patch(patch.path, data)
     if (again.mail, again.diff) != (mail, patch.diff):
         raise InfraError("cannot be written as a mail", where=str(patch.path))

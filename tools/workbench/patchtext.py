@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import TYPE_CHECKING
 
+from workbench import patchmail
 from workbench.errors import InfraError
 from workbench.mailhead import read_mail
 from workbench.patchfile import parse_patch
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from workbench.gitstore import Store
+    from workbench.mailhead import Mail
     from workbench.patchfile import PatchFile
 
 _STAT = re.compile(rb" \S.* \| +(?:\d+|Bin)(?: .*)?\n| \d+ files? changed.*\n")
@@ -38,14 +41,18 @@ def body(store: Store, folder: Path, before: str, after: str) -> bytes:
     return text
 
 
-def rewritten(patch: PatchFile, new: bytes, base: str, stands_on: Iterable[str]) -> bytes:
+def rewritten(
+    patch: PatchFile, new: bytes, base: str, stands_on: Iterable[str], mail: Mail | None = None
+) -> bytes:
     """Return a patch file's bytes with another :func:`body`.
 
     It was made on the commit ``base`` and the patches with the patch-ids
     ``stands_on``; a file that did not say so does not now. Header, message,
-    trailers, notes below ``---`` and the signature stay byte for byte.
+    trailers, notes below ``---`` and the signature stay byte for byte, but
+    for a new ``mail`` in the place of the first three.
     """
-    lines = patch.path.read_bytes().splitlines(keepends=True)
+    # Not splitlines: a patch may hold a lone CR, which that takes for a line's end.
+    lines = io.BytesIO(patch.path.read_bytes()).readlines()
     _, end = read_mail(patch.path, lines)
     head = lines[:end]
     notes: list[bytes] = []
@@ -61,7 +68,15 @@ def rewritten(patch: PatchFile, new: bytes, base: str, stands_on: Iterable[str])
     if told:
         ids = [f"prerequisite-patch-id: {each}\n".encode() for each in stands_on]
         tail[told[0] : told[-1] + 1] = ids
+    if mail is not None and mail != patch.mail:
+        head = [patchmail.head(mail)]
     data = b"".join([*head, b"---\n", *notes, new, *tail])
-    if parse_patch(patch.path, data).mail != patch.mail:
+    if parse_patch(patch.path, data).mail != (mail or patch.mail):
         raise InfraError("its message would come out otherwise", where=str(patch.path))
     return data
+
+
+def fresh(mail: Mail, new: bytes, base: str) -> bytes:
+    """Return the bytes of a new patch file; with ``base`` empty it does not say on what it is."""
+    told = f"\nbase-commit: {base}\n" if base else ""
+    return patchmail.head(mail) + b"---\n" + new + f"{told}-- \nkpw\n\n".encode()

@@ -104,3 +104,8 @@ class Paths:
     def resolve(self) -> Path:
         """Conflicts somebody is at: ``<kernel>/<extension>-<number>/{tree,state.json}``."""
         return self.state / "resolve"
+
+    @cached_property
+    def edit(self) -> Path:
+        """Patches somebody edits: ``<extension>/{canonical,since-<tag>}/{tree,state.json}``."""
+        return self.state / "edit"

@@ -13,7 +13,6 @@ on that.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 import tempfile
@@ -21,9 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import filelock
-
-from workbench import kernelnames, opened
+from workbench import kernelnames, opened, workfolder
 from workbench.description import RESOLUTIONS, patch_number
 from workbench.errors import InfraError, UsageError
 from workbench.extensions import find, patches_for, select
@@ -34,7 +31,7 @@ from workbench.resolutions import remember_at
 from workbench.smalltree import SmallTree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from workbench.declared import Extension
     from workbench.gitapply import Entry
@@ -130,9 +127,9 @@ class Desk:
             beside,
         )
         final = self._paths.resolve / kernel.name / f"{extension.name}-{number}"
-        with self._held():
+        with workfolder.held(self._paths.resolve):
             if not final.exists():  # another run may have been faster
-                with opened.appearing(final, state) as place:
+                with workfolder.appearing(final, state) as place:
                     message = halted.patch.mail.message
                     SmallTree.lay_out(self._store, place, state.commit, standoff, message)
                 self._store.update_ref(opened.ref_name(final), state.commit)
@@ -170,7 +167,7 @@ class Desk:
 
     def close(self, found: Open) -> None:
         """Give the work tree up: it goes, and with it what was done there."""
-        with self._held():
+        with workfolder.held(self._paths.resolve):
             if not found.folder.exists():
                 raise UsageError(
                     f"another run settled {found.name} on {found.kernel}, or gave it up",
@@ -179,7 +176,7 @@ class Desk:
                 )
             with self._store.writing():
                 self._store.git("update-ref", "-d", opened.ref_name(found.folder))
-            opened.remove(found)
+            workfolder.remove(found.folder)
 
     def _take(self, found: Open, files: dict[str, Entry | None]) -> None:
         """Bring the resolved files into the store; the store has the rest."""
@@ -213,15 +210,6 @@ class Desk:
     ) -> Halted:
         chain = select(self._extensions, () if beside else (extension.name,))
         return halt_at(self._paths, self._store, kernel, chain, patch, progress)
-
-    @contextlib.contextmanager
-    def _held(self) -> Iterator[None]:
-        """Be the only run that opens or closes, and sweep up what a killed one left."""
-        root = self._paths.resolve
-        root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / "lock"):
-            opened.sweep(root)
-            yield
 
 
 def _parsed(word: str) -> tuple[str, str]:

@@ -45,17 +45,9 @@ class SmallTree:
         cls, store: Store, folder: Path, commit: str, standoff: Standoff, message: str
     ) -> SmallTree:
         """Make a work tree on a commit of the store, with just the files in conflict."""
-        folder.mkdir(parents=True)
+        names = (f"/{escaped(each.path)}" for each in standoff.contested)
+        git = repository(store, folder, "series", names)
         tree = cls(folder)
-        git = tree._git
-        git.git("init", "--quiet", "--template=", "--initial-branch=series")
-        (git.path / "objects" / "info" / "alternates").write_text(f"{store.path}/objects\n")
-        for key, value in _CONFIG.items():
-            git.git("config", key, value)
-        names = [each.path for each in standoff.contested]
-        info = git.path / "info"
-        info.mkdir(exist_ok=True)
-        (info / "sparse-checkout").write_text("".join(f"/{_escaped(name)}\n" for name in names))
         git.git("update-ref", "HEAD", commit)
         git.git("read-tree", "--reset", "-u", "HEAD")
         tree._put_merged(standoff)
@@ -120,5 +112,23 @@ class SmallTree:
         return self._git.cat_file(entry.oid)
 
 
-def _escaped(name: str) -> str:
+def repository(store: Store, folder: Path, branch: str, shown: Iterable[str]) -> Store:
+    """Make the repository of a work tree over a store's objects; nothing is checked out yet.
+
+    ``branch`` is its first, ``shown`` are the lines of its sparse-checkout file.
+    """
+    folder.mkdir(parents=True)
+    git = Store(folder / ".git")
+    git.git("init", "--quiet", "--template=", f"--initial-branch={branch}")
+    (git.path / "objects" / "info" / "alternates").write_text(f"{store.path}/objects\n")
+    for key, value in _CONFIG.items():
+        git.git("config", key, value)
+    info = git.path / "info"
+    info.mkdir(exist_ok=True)
+    (info / "sparse-checkout").write_text("".join(f"{line}\n" for line in shown))
+    return git
+
+
+def escaped(name: str) -> str:
+    """Return a path as a sparse-checkout file has to spell it."""
     return _SPECIAL.sub(r"\\\1", name)

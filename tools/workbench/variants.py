@@ -67,6 +67,18 @@ def with_table(text: str, since: KernelTag, base: KernelTag) -> str:
     return text.rstrip("\n") + f"\n\n{new}"
 
 
+def without_table(text: str, since: KernelTag) -> str:
+    """Return the text of an extension.toml without a table, and the comment right above it."""
+    lines = text.splitlines(keepends=True)
+    for at, match in _tables(lines):
+        if KernelTag.parse(match[1] or match[2]) == since:
+            start, end = _with_comment(lines, at), _base_line(lines, at) + 1
+            while start and end < len(lines) and not lines[start - 1].strip():
+                start -= 1
+            return "".join([*lines[:start], *lines[end:]]).rstrip("\n") + "\n"
+    return text
+
+
 def _tables(lines: list[str]) -> list[tuple[int, re.Match[str]]]:
     matches = ((at, _TABLE.fullmatch(line.strip())) for at, line in enumerate(lines))
     return [(at, match) for at, match in matches if match]
