@@ -18,8 +18,6 @@ from workbench.paths import Paths
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.real
-
 # It is not declared anywhere: sparse says so, and so does W=1 of the function.
 _HEAD = "static int version_proc_show("
 _TOY = "int kpw_toy;\n\nint kpw_toy_function(void)\n{\n\treturn kpw_toy;\n}\n\n"
@@ -39,12 +37,23 @@ def gates(shop: Workshop, code: ExitCode) -> dict[str, Any]:
     return {each["gate"]: each for each in patch["gates"]} | {"cached": kernel["cached"]}
 
 
-def test_the_series_is_clean_and_a_second_run_does_nothing_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(("--only", "spi-timeout,virtual-ipv6"), marks=pytest.mark.real),
+        # A quarter of what 'kpw check' may take in all.
+        pytest.param((), marks=pytest.mark.soak),
+    ],
+    ids=["two-extensions", "whole"],
+)
+def test_the_series_is_clean_and_a_second_run_does_nothing_twice(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
     shop = Workshop(workshop.REPO, tmp_path / "state")
-    done = shop.kpw("lint", TAG)
+    done = shop.kpw("lint", TAG, *words)
     assert done.returncode == ExitCode.GOOD, done.stdout + done.stderr
     assert "builds | ok" in done.stdout
-    again = shop.kpw("lint", TAG, "--json")
+    again = shop.kpw("lint", TAG, *words, "--json")
     assert again.returncode == ExitCode.GOOD
     (kernel,) = json.loads(again.stdout)["kernels"]
     # What a series restores is upstream's, and what the kernel has is no commit: no gate
@@ -58,6 +67,7 @@ def test_the_series_is_clean_and_a_second_run_does_nothing_twice(tmp_path: Path)
     assert kernel["cached"] == sum(len(patch["gates"]) for patch in looked_at)
 
 
+@pytest.mark.real
 def test_the_objects_a_configuration_builds_are_those_that_a_build_put_together(
     shop: Workshop,
 ) -> None:
@@ -77,6 +87,7 @@ def test_the_objects_a_configuration_builds_are_those_that_a_build_put_together(
     assert kobjects.ConfiguredObjects(place).among(there) == tuple(sorted(built))
 
 
+@pytest.mark.real
 def test_what_the_real_tools_find_is_told_with_its_place(shop: Workshop) -> None:
     shop.toy(SAYS_TOO_MUCH)
     found = gates(shop, ExitCode.RED)
@@ -92,6 +103,7 @@ def test_what_the_real_tools_find_is_told_with_its_place(shop: Workshop) -> None
     assert found["builds"]["state"] == found["no-ipv6"]["state"] == "ok"
 
 
+@pytest.mark.real
 def test_a_patch_that_does_not_build_is_told_by_its_first_error(shop: Workshop) -> None:
     shop.toy(workshop.BREAKS_BUILD)
     found = gates(shop, ExitCode.BUILD)
