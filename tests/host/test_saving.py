@@ -31,7 +31,7 @@ from test_resolving import (
 from test_resolving import toys as toys  # noqa: PLC0414 - a fixture
 from toy_kernel import ToyKernels, makefile
 
-from workbench import atomic, cli, journal, patchtext, progress, saving
+from workbench import apt, atomic, cli, journal, patchtext, progress, saving
 from workbench.description import load
 from workbench.errors import ExitCode, InfraError, UsageError
 from workbench.extensions import load_extensions, patches_for
@@ -562,6 +562,26 @@ def test_a_kernel_of_the_user_s_own_is_carried_from_its_conflict_to_the_saved_pa
     assert (str(variant.since), str(variant.base)) == ("v6.12", "v6.12.99")
     assert toys.outcome(found_kernel(toys, found.kernel)).state is PatchState.CLEAN
     assert toys.outcome(found_kernel(toys, "v6.12.99")).state is PatchState.CLEAN
+
+
+@pytest.mark.parametrize("verb", ["resolve", "save"])
+def test_the_repository_is_asked_for_what_the_patches_stand_on_too(
+    toys: ToyKernels,
+    command: Callable[..., tuple[int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+) -> None:
+    monkeypatch.delenv("KPW_KERNEL_KEYRING", raising=False)
+    monkeypatch.setattr(apt, "bases", tuple)
+    toys.kernel("v5.10.90", {**BASE, "net/gone.c": text(OTHER)})
+    repo = own_kernel(toys, far="mine")
+    toys.store.git("update-ref", "-d", "refs/tags/v5.10.90")
+    file = toys.paths.patches / "e" / "extension.toml"
+    restore = '[[restore]]\nsince = "v6.3"\nfrom = "v5.10.90"\npaths = ["net/gone.c"]\n'
+    file.write_text(f"{file.read_text()}\n{restore}")
+    wanted = ExitCode.GOOD if verb == "resolve" else ExitCode.CONFLICT
+    code, said = command(verb, "--repo", str(repo), "mine")
+    assert code == wanted, said
 
 
 def found_kernel(toys: ToyKernels, name: str) -> Kernel:

@@ -43,6 +43,7 @@ class Neighbours:
     name: str
     before: Sequence[Extension]
     after: Sequence[Extension]
+    repo: Path | None = None
 
     def keep(self, kernel: Kernel) -> list[Path]:
         """Write the resolutions that the whole series needs to come out as it did."""
@@ -71,7 +72,9 @@ class Neighbours:
 
     def _kept(self, kernel: Kernel, outcome: PatchOutcome, file: Path) -> Path | None:
         """Resolve a patch's new file as the old one was, if it conflicts in the same place."""
-        halted = halt_at(self.paths, self.store, kernel, self.after, file, self.progress)
+        halted = halt_at(
+            self.paths, self.store, kernel, self.after, file, self.progress, repo=self.repo
+        )
         same_place = halted.series.tree == self.store.tree_of(f"{outcome.commit}~")
         if halted.standoff is None or not same_place:
             return None
@@ -88,4 +91,4 @@ class Neighbours:
         }
 
     def _rebased(self, kernel: Kernel, extensions: Sequence[Extension]) -> RebasedSeries:
-        return rebase(self.paths, self.store, kernel, extensions, self.progress)
+        return rebase(self.paths, self.store, kernel, extensions, self.progress, repo=self.repo)

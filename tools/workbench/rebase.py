@@ -80,10 +80,12 @@ def halt_at(
     extensions: Sequence[Extension],
     patch: Path,
     progress: Progress | None = None,
+    *,
+    repo: Path | None = None,
 ) -> Halted:
     """Port the patches of ``extensions`` as :func:`rebase` does, up to and with one."""
     progress = progress or Silent()
-    bench = Bench(store, extensions, paths.patches, downloaded(paths, progress, None))
+    bench = Bench(store, extensions, paths.patches, downloaded(paths, progress, repo))
     with tempfile.TemporaryDirectory(prefix="kpw-rebase-") as name:
         rebaser = Rebaser(bench, Path(name))
         tell = _counting(progress, kernel, len(rebaser.tasks(kernel)))

@@ -26,7 +26,7 @@ from workbench.errors import InfraError, UsageError
 from workbench.extensions import find, patches_for, select
 from workbench.growing import GrowingTree
 from workbench.model import PatchState
-from workbench.rebase import Halted, halt_at
+from workbench.rebase import Halted, halt_at, rebase
 from workbench.resolutions import remember_at
 from workbench.smalltree import SmallTree
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from workbench.declared import Extension
     from workbench.gitapply import Entry
     from workbench.gitstore import Store
-    from workbench.model import Kernel
+    from workbench.model import Kernel, RebasedSeries
     from workbench.opened import Open
     from workbench.paths import Paths
     from workbench.progress import Progress
@@ -54,13 +54,27 @@ class Settled:
 
 
 class Desk:
-    """Where conflicts are open; ``extensions`` are all there are."""
+    """Where conflicts are open; ``extensions`` are all there are.
 
-    def __init__(self, paths: Paths, store: Store, extensions: Sequence[Extension]) -> None:
+    ``repo`` is the user's repository that is asked for what patches stand on.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        store: Store,
+        extensions: Sequence[Extension],
+        repo: Path | None = None,
+    ) -> None:
         """Nothing is read or written yet."""
+        self._repo = repo
         self._paths = paths
         self._store = store
         self._extensions = extensions
+
+    def ported(self, kernel: Kernel, progress: Progress) -> RebasedSeries:
+        """Port the whole series to a kernel."""
+        return rebase(self._paths, self._store, kernel, self._extensions, progress, repo=self._repo)
 
     def find(self, word: str, kernel: Kernel) -> tuple[Extension, Path]:
         """Find the patch a user names, as :meth:`find_open` does; UsageError when there is none."""
@@ -209,7 +223,7 @@ class Desk:
         beside: bool = False,
     ) -> Halted:
         chain = select(self._extensions, () if beside else (extension.name,))
-        return halt_at(self._paths, self._store, kernel, chain, patch, progress)
+        return halt_at(self._paths, self._store, kernel, chain, patch, progress, repo=self._repo)
 
 
 def _parsed(word: str) -> tuple[str, str]:

@@ -43,7 +43,7 @@ class Bench:
     """What saving works with.
 
     ``merged`` asks for what 3-way merges changed, too; ``dry_run`` writes
-    nothing of what it tells.
+    nothing of what it tells. ``repo`` is asked for what patches stand on.
     """
 
     paths: Paths
@@ -51,6 +51,13 @@ class Bench:
     progress: Progress
     merged: bool = False
     dry_run: bool = False
+    repo: Path | None = None
+
+    def rebased(self, kernel: Kernel, extensions: Sequence[Extension]) -> RebasedSeries:
+        """Port extensions to a kernel."""
+        return rebase.rebase(
+            self.paths, self.store, kernel, extensions, self.progress, repo=self.repo
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def save(
     if extension.base is None or not patches_for(extension, kernel.tag):
         return Saved(extension.name)
     chain = with_required(extensions, extension)
-    series = rebase.rebase(bench.paths, bench.store, kernel, chain, bench.progress)
+    series = bench.rebased(kernel, chain)
     if refused := tuple(each for each in series.outcomes if not each.state.applies):
         return Saved(extension.name, refused=refused)
     new = _changed(bench, kernel, extension, series)
@@ -100,7 +107,7 @@ def save(
         new, kept = _placed(draft, kernel, new)
         draft.prove(kernel, series)
         resolutions = draft.resolved_beside(kernel)
-    whole = rebase.rebase(bench.paths, bench.store, kernel, extensions, bench.progress)
+    whole = bench.rebased(kernel, extensions)
     folder = bench.paths.patches / extension.name
     files = contents(folder, [*new, *kept])
     if not bench.dry_run:
@@ -192,14 +199,15 @@ class _Draft:
     def rebased(self, kernel: Kernel, extension: Extension) -> RebasedSeries:
         """Port the extension as it is given, after what it requires."""
         chain = (*self._chain[:-1], extension)
-        bench = self._bench
-        return rebase.rebase(bench.paths, bench.store, kernel, chain, bench.progress)
+        return self._bench.rebased(kernel, chain)
 
     def resolved_beside(self, kernel: Kernel) -> dict[str, bytes]:
         """Return the resolutions the new files need in the whole series, wherever they are used."""
         after = [self._new if each.name == self._new.name else each for each in self._extensions]
         bench, name = self._bench, self._old.name
-        beside = Neighbours(self._paths, bench.store, bench.progress, name, self._extensions, after)
+        beside = Neighbours(
+            self._paths, bench.store, bench.progress, name, self._extensions, after, bench.repo
+        )
         files = [file for each in (kernel, *self._others(kernel)) for file in beside.keep(each)]
         return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
 

@@ -63,7 +63,7 @@ def command(
     if settle and abort:
         raise UsageError("--continue and --abort are two different things")
     paths = Paths.default()
-    desk = Desk(paths, Store.open(paths), extensions.load_extensions(paths))
+    desk = Desk(paths, Store.open(paths), extensions.load_extensions(paths), repo)
     with progress.shown() as display:
         if repo is not None:
             tag = source.obtain(paths, tag, repo=repo, progress=display).name
@@ -75,7 +75,7 @@ def command(
             if patch:
                 found = _open(desk, kernel, patch, display)
             else:
-                found = _open_first(paths, desk, kernel, display)
+                found = _open_first(desk, kernel, display)
             said = _shown((found,))
         else:
             said = _shown(desk.opened())
@@ -108,14 +108,11 @@ def _open(desk: Desk, kernel: Kernel, word: str, display: Progress) -> Open:
     return opened[0] if opened else desk.open(kernel, extension, file, display)
 
 
-def _open_first(paths: Paths, desk: Desk, kernel: Kernel, display: Progress) -> Open:
+def _open_first(desk: Desk, kernel: Kernel, display: Progress) -> Open:
     """Open the first patch that conflicts and can be opened."""
-    from workbench import extensions, rebase
-    from workbench.gitstore import Store
     from workbench.model import PatchState
 
-    loaded = extensions.load_extensions(paths)
-    series = rebase.rebase(paths, Store.open(paths), kernel, loaded, display)
+    series = desk.ported(kernel, display)
     refused: UsageError | None = None
     for outcome in series.outcomes:
         if outcome.state is PatchState.CONFLICT and outcome.patch.endswith(".patch"):

@@ -60,7 +60,7 @@ def command(
     done = []
     for name in (each.name for each in chosen):
         with progress.shown() as display, journal.held(paths.patches, display):
-            bench = saving.Bench(paths, Store.open(paths), display, merged, dry_run)
+            bench = saving.Bench(paths, Store.open(paths), display, merged, dry_run, repo)
             # Read anew: what was saved for one is what the next one stands on.
             loaded = extensions.load_extensions(paths)
             saved = saving.save(bench, kernel, loaded, extensions.find(loaded, name))
