@@ -395,7 +395,9 @@ def test_what_only_a_debug_kernel_sees_is_named(
 @pytest.mark.real
 def test_a_real_out_of_memory_is_named(vmlinux: Path, tmp_path: Path) -> None:
     options = BootOptions(memory_mib=256)
-    hog = "python3 -c 'x = [b\"x\" * (1 << 20) + bytes([i % 256]) for i in range(4096)]'"
+    # It locks its pages: a guest that has to read its programs again and again takes minutes.
+    lock = "import ctypes; ctypes.CDLL(None).mlockall(3)"
+    hog = f"python3 -c '{lock}; x = [b\"x\" * (1 << 20) + bytes([i % 256]) for i in range(4096)]'"
     run = real(vmlinux, tmp_path, hog, options)
     assert SplatKind.OOM in kinds(run)
 
