@@ -39,7 +39,7 @@ from workbench.model import (
     SplatKind,
     TestKind,
 )
-from workbench.order import Outputs
+from workbench.order import Outputs, Red
 from workbench.prove import Evidence, Proof, ProofState
 from workbench.verdict import BrokenOff, Cell, CellState, Reason, RunReport, Trial, Verdict
 
@@ -225,6 +225,18 @@ def test_the_picture_says_what_the_terminal_says_and_loads_nothing() -> None:
         for cell in trial.cells:
             assert cell.extension in words
     assert "url(" not in picture.replace("url(#", "")
+
+
+@pytest.mark.parametrize(
+    ("red", "verb"), [(Red.NONE, "test"), (Red.REMEMBERED, "run"), (Red.ANEW, "prove")]
+)
+def test_the_picture_names_the_verb_that_ran(red: Red, verb: str) -> None:
+    report = replace(REPORT, trials=tuple(replace(trial, red=red) for trial in REPORT.trials))
+    assert f">tools/kpw&#160;{verb}</text>" in report_terminal.render_svg(report)
+
+
+def test_the_picture_of_a_run_without_a_trial_can_be_drawn() -> None:
+    assert "tools/kpw&#160;run" in report_terminal.render_svg(replace(REPORT, trials=()))
 
 
 def test_junit_keeps_error_apart_from_failure() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from workbench.order import Red
 from workbench.printable import safe
 from workbench.prove import ProofState
 from workbench.verdict import CellState
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PIPE_WIDTH: Final = 240
 _QUOTED: Final = 16
 _PICTURE_WIDTH: Final = 100
+_VERB: Final = {Red.NONE: "test", Red.REMEMBERED: "run", Red.ANEW: "prove"}
 _STYLE: Final = {
     CellState.GREEN: "green",
     CellState.RED: "bold red",
@@ -45,7 +47,9 @@ def render_svg(report: RunReport) -> str:
         file=io.StringIO(), record=True, width=_PICTURE_WIDTH, highlight=False, force_terminal=True
     )
     _print(console, report)
-    picture = console.export_svg(title="tools/kpw run", unique_id="kpw")
+    # A run that was broken off before its first trial has none to ask.
+    red = report.trials[0].red if report.trials else Red.REMEMBERED
+    picture = console.export_svg(title=f"tools/kpw {_VERB[red]}", unique_id="kpw")
     return re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL)
 
 

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,9 +11,10 @@ import click
 from workbench import options
 from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
+from workbench.said import Said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from workbench.edited import Edit
@@ -77,21 +76,7 @@ def command(
         said = _abort(paths, name, since)
     else:
         said = _open(paths, name, since, repo)
-    if as_json:
-        told = {"kpw": VERSION, "exit_code": int(said.code)} | said.data
-        click.echo(json.dumps(told, indent=1))
-    else:
-        click.echo("\n".join(said.lines))
-    return said.code
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What is printed: lines for a person, or data for a program."""
-
-    lines: Sequence[str]
-    data: dict[str, Any]
-    code: ExitCode = ExitCode.GOOD
+    return said.tell(VERSION, as_json=as_json)
 
 
 def _desk(paths: Paths, display: Progress) -> Desk:
@@ -102,7 +87,7 @@ def _desk(paths: Paths, display: Progress) -> Desk:
     return Desk(paths, Store.open(paths), load_extensions(paths), display)
 
 
-def _open(paths: Paths, word: str, since: str, repo: Path | None) -> _Said:
+def _open(paths: Paths, word: str, since: str, repo: Path | None) -> Said:
     from workbench import progress, source
 
     with progress.shown() as display:
@@ -119,7 +104,7 @@ def _open(paths: Paths, word: str, since: str, repo: Path | None) -> _Said:
                 opened = (desk.open(edited, kernel),)
     lines = [line for each in opened for line in _lines(each)]
     none = ["nothing is edited; 'kpw edit EXT' opens the patches of an extension"]
-    return _Said(lines or none, {"open": [_data(each) for each in opened]})
+    return Said(lines or none, {"open": [_data(each) for each in opened]})
 
 
 def _the_one(desk: Desk, word: str, since: str) -> Edit:
@@ -160,7 +145,7 @@ def _data(found: Edit) -> dict[str, Any]:
     }
 
 
-def _settle(paths: Paths, word: str, since: str, *, dry_run: bool) -> _Said:
+def _settle(paths: Paths, word: str, since: str, *, dry_run: bool) -> Said:
     from workbench import journal, progress, source
 
     with progress.shown() as display, journal.held(paths.patches, display):
@@ -180,8 +165,8 @@ def _settle(paths: Paths, word: str, since: str, *, dry_run: bool) -> _Said:
     }
     if done.missing:
         lines = [f"{found.name}: {line}" for line in done.missing]
-        return _Said(lines, data, ExitCode.CONFLICT)
-    return _Said(list(_written(found, done.plan, dry_run=dry_run)), data)
+        return Said(lines, data, ExitCode.CONFLICT)
+    return Said(list(_written(found, done.plan, dry_run=dry_run)), data)
 
 
 def _written(found: Edit, plan: Plan, *, dry_run: bool) -> Iterator[str]:
@@ -213,7 +198,7 @@ def _change_data(change: Change) -> dict[str, str]:
     return {"state": state, "file": change.name, "was": change.was, "why": change.why or more}
 
 
-def _abort(paths: Paths, word: str, since: str) -> _Said:
+def _abort(paths: Paths, word: str, since: str) -> Said:
     from workbench import progress
 
     with progress.shown() as display:
@@ -234,4 +219,4 @@ def _abort(paths: Paths, word: str, since: str) -> _Said:
         "commits": lost.commits,
         "files": list(lost.files),
     }
-    return _Said([f"{found.name}: given up, its work tree is gone{gone}"], data)
+    return Said([f"{found.name}: given up, its work tree is gone{gone}"], data)

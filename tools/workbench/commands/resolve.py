@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,9 +11,10 @@ import click
 from workbench import options
 from workbench.errors import ExitCode, UsageError
 from workbench.paths import Paths
+from workbench.said import Said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from workbench.model import Kernel
@@ -79,21 +78,7 @@ def command(
             said = _shown((found,))
         else:
             said = _shown(desk.opened())
-    if as_json:
-        told = {"kpw": VERSION, "exit_code": int(said.code)} | said.data
-        click.echo(json.dumps(told, indent=1))
-    else:
-        click.echo("\n".join(said.lines))
-    return said.code
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What is printed: lines for a person, or data for a program."""
-
-    lines: Sequence[str]
-    data: dict[str, Any]
-    code: ExitCode = ExitCode.GOOD
+    return said.tell(VERSION, as_json=as_json)
 
 
 def _kernel(paths: Paths, tag: str, display: Progress) -> Kernel:
@@ -140,10 +125,10 @@ def _the_one(paths: Paths, desk: Desk, tag: str, patch: str) -> Open:
     raise UsageError("no such conflict is open", next_step="'kpw resolve' lists what is")
 
 
-def _shown(opened: tuple[Open, ...]) -> _Said:
+def _shown(opened: tuple[Open, ...]) -> Said:
     lines = [line for each in opened for line in _lines(each)]
     none = ["no conflict is open; 'kpw resolve TAG EXT/NUMBER' opens one"]
-    return _Said(lines or none, {"open": [_data(each) for each in opened]})
+    return Said(lines or none, {"open": [_data(each) for each in opened]})
 
 
 def _lines(found: Open) -> Iterator[str]:
@@ -176,7 +161,7 @@ def _data(found: Open) -> dict[str, Any]:
     }
 
 
-def _settle(paths: Paths, desk: Desk, found: Open, display: Progress) -> _Said:
+def _settle(paths: Paths, desk: Desk, found: Open, display: Progress) -> Said:
     done = desk.settle(found, _kernel(paths, found.kernel, display), display)
     name = f"{found.kernel} {found.name}"
     data = {
@@ -187,12 +172,12 @@ def _settle(paths: Paths, desk: Desk, found: Open, display: Progress) -> _Said:
     }
     if done.folder is None:
         lines = [f"{name}: {line}" for line in done.missing]
-        return _Said(lines, data, ExitCode.CONFLICT)
+        return Said(lines, data, ExitCode.CONFLICT)
     lines = [
         f"{name}: resolved, and remembered in {done.folder}",
         f"  next: kpw rebase {found.kernel}; {_following(found)}",
     ]
-    return _Said(lines, data)
+    return Said(lines, data)
 
 
 def _following(found: Open) -> str:
@@ -203,7 +188,7 @@ def _following(found: Open) -> str:
     return f"kpw prove {kernel} --only {extension}; kpw save {kernel} {extension}"
 
 
-def _abort(desk: Desk, found: Open) -> _Said:
+def _abort(desk: Desk, found: Open) -> Said:
     desk.close(found)
     line = f"{found.kernel} {found.name}: given up, its work tree is gone"
-    return _Said([line], {"kernel": found.kernel, "patch": found.name, "given_up": True})
+    return Said([line], {"kernel": found.kernel, "patch": found.name, "given_up": True})
