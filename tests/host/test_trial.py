@@ -37,6 +37,7 @@ from workbench.image import GuestImage
 from workbench.model import (
     BuildFailure,
     BuiltKernel,
+    Conflict,
     Kernel,
     KernelTag,
     PatchOutcome,
@@ -181,10 +182,11 @@ def try_it(
     extensions: Sequence[Extension],
     red: Red = Red.REMEMBERED,
     expression: str = "",
+    loaded: Sequence[Extension] = (),
 ) -> Trial:
     # No fake touches the store.
     store: Any = None
-    bench = Bench(paths, store, Silent(), paths.state, lambda _: None)
+    bench = Bench(paths, store, tuple(loaded or extensions), Silent(), paths.state, lambda _: None)
     suite = Suite.read(paths, (each.name for each in extensions))
     plan = Plan(KERNEL, tuple(extensions), suite, "plain", "x86_64", red, expression)
     return trial.run_trial(bench, plan)
@@ -357,6 +359,30 @@ def test_a_conflict_takes_out_its_extension_and_those_that_require_it(
     assert made.series is not None
     assert {each.extension for each in made.series.outcomes} == {"a", "b", "c", "d"}
     assert "build d" in world.asked
+
+
+def test_a_conflict_of_a_selection_of_extensions_only_is_told_as_that(
+    world: World, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ported(*words: Any, **named: Any) -> RebasedSeries:
+        series = world.rebase(*words, **named)
+        state = PatchState.CONFLICT if series.extensions == ("a", "e") else PatchState.CLEAN
+        conflict = Conflict("net/x.c", 1, "content", "", "", "", "run 'kpw resolve'")
+        outcomes = (
+            replace(each, patch="0001-p.patch", state=state, conflicts=(conflict,))
+            if each.extension == "e"
+            else each
+            for each in series.outcomes
+        )
+        return replace(series, outcomes=tuple(outcomes))
+
+    monkeypatch.setattr(rebase, "rebase", ported)
+    loaded = [extension(name, tmp_path) for name in "ace"]
+    made = try_it(paths, (loaded[0], loaded[2]), loaded=loaded)
+    assert states(made) == {"a": CellState.GREEN, "e": CellState.CONFLICT}
+    (reason,) = made.cells[1].reasons
+    assert "kpw resolve" not in str(reason)
+    assert "a conflict of this selection of extensions only" in reason.next_step
 
 
 def test_a_resolution_that_was_remembered_is_judged_like_a_patch_and_told(

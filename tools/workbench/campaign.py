@@ -126,8 +126,9 @@ def _try_all(lab: _Lab, so_far: _SoFar) -> None:
     store, kernels = _kernels(lab.paths, lab.order, so_far.names, lab.display)
     so_far.names = tuple(kernel.name for kernel in kernels)
     so_far.folder = new_run(lab.paths)
-    bench = Bench(lab.paths, store, lab.display, so_far.folder, lab.on_result)
-    suite = Suite.read(lab.paths, lab.chosen.known)
+    loaded = lab.chosen.loaded
+    bench = Bench(lab.paths, store, loaded, lab.display, so_far.folder, lab.on_result)
+    suite = Suite.read(lab.paths, (each.name for each in loaded))
     for kernel in kernels:
         so_far.trials.append(run_trial(bench, _plan(lab.order, kernel, lab.chosen, suite)))
         so_far.keep()
@@ -184,10 +185,10 @@ def _fault_of(step: Callable[[], None]) -> OSError | None:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The extensions of an order, and the names of all there are."""
+    """The extensions of an order, and all there are."""
 
     extensions: tuple[Extension, ...]
-    known: tuple[str, ...]
+    loaded: tuple[Extension, ...]
 
 
 def _at_the_door(paths: Paths, order: Order) -> tuple[_Chosen, tuple[str, ...]]:
@@ -198,13 +199,12 @@ def _at_the_door(paths: Paths, order: Order) -> tuple[_Chosen, tuple[str, ...]]:
     chosen = extensions.select(loaded, order.only, order.without)
     if not chosen:
         raise UsageError("no extension is left to try", next_step="see --only and --without")
-    known = _Chosen(chosen, tuple(each.name for each in loaded))
     asked = tuple(each.name for each in chosen)
     fragments.files(paths, arch=order.arch, extensions=asked, flavour=order.flavour)
     names = source.names(paths, order.tags, all_tags=order.all_tags)
     if order.repo is None:
         source.refuse_unnamed(paths, names)
-    return known, names
+    return _Chosen(chosen, loaded), names
 
 
 def _kernels(

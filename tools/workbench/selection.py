@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from workbench import rebase
 from workbench.errors import WorkbenchError
 from workbench.extensions import find, with_required
-from workbench.rebase import rebase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ class Whole:
     ) -> RebasedSeries:
         names = tuple(each.name for each in extensions)
         if names not in known:
-            known[names] = rebase(
+            known[names] = rebase.rebase(
                 self.paths, self.store, kernel, extensions, self.progress, repo=self.repo
             )
         return known[names]

@@ -24,6 +24,7 @@ from workbench.model import BuildFailure, BuiltKernel, PatchState
 from workbench.order import Red
 from workbench.prove import Evidence
 from workbench.reportlog import extension_of
+from workbench.selection import Whole
 from workbench.selftest import Lab, Selection
 from workbench.verdict import Cell, CellState, Reason, Trial
 
@@ -62,10 +63,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Bench:
-    """What trials work with; ``on_result`` hears of every test on a patched kernel."""
+    """What trials work with: ``loaded`` are all the extensions there are.
+
+    ``on_result`` hears of every test on a patched kernel.
+    """
 
     paths: Paths
     store: Store
+    loaded: tuple[Extension, ...]
     progress: Progress
     folder: Path
     on_result: Callable[[SelftestResult], None]
@@ -115,13 +120,13 @@ def run_trial(bench: Bench, plan: Plan) -> Trial:
 
 def rebased(bench: Bench, course: Course) -> Course:
     """Port the series; what does not apply goes, with all that requires it, and the rest stays."""
-    kernel = course.plan.kernel
+    kernel, repo = course.plan.kernel, course.plan.repo
+    whole = Whole(bench.paths, bench.store, bench.loaded, bench.progress, repo)
 
     def port(kept: Sequence[Extension]) -> RebasedSeries:
         bench.progress.step(f"{kernel.name}: rebase")
-        return rebase.rebase(
-            bench.paths, bench.store, kernel, kept, bench.progress, repo=course.plan.repo
-        )
+        series = rebase.rebase(bench.paths, bench.store, kernel, kept, bench.progress, repo=repo)
+        return whole.told(series)
 
     fit = fitting.fit(course.kept, port)
     notes = tuple(
